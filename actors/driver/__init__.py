@@ -1,0 +1,1 @@
+"""The driver: collects reports, decides how hard each endpoint is pushed, answers with orders."""

@@ -1,0 +1,41 @@
+"""The driver as a Ray actor: a shell around the controller that adds the clock, the tick and the telemetry file."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from actors.driver.controller import Controller
+from actors.driver.telemetry import Telemetry
+from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
+from actors.messages import DriverStatus, Orders, Report
+
+TICK_S = 0.5
+
+
+class DriverActor:
+    """Advisory: it may die at any time, and the job goes on with the last orders until it is back."""
+
+    def __init__(self, endpoints: list[str], bounds: Bounds, out: str) -> None:
+        make_policy = POLICIES[DEFAULT_POLICY]
+        self._controller = Controller({url: make_policy(bounds) for url in endpoints})
+        self._telemetry = Telemetry(out)
+        self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    async def report(self, report: Report) -> Orders:
+        return self._controller.report(report, time.monotonic())
+
+    async def status(self) -> DriverStatus:
+        """The pool as of the last tick. Raises what ended the ticking, if something did."""
+        if self._ticking.done():
+            self._ticking.result()
+        return self._controller.status()
+
+    async def cpu_seconds(self) -> float:
+        """CPU time of this process so far."""
+        return time.process_time()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._telemetry.write(self._controller.tick(time.monotonic()))

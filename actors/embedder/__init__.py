@@ -1,0 +1,1 @@
+"""An embedder: pulls leases, keeps requests in flight at every endpoint, turns the answers into parts."""

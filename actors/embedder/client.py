@@ -1,0 +1,115 @@
+"""One endpoint over HTTP: texts in, checked vectors or a Fault out. No retries here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import aiohttp
+import httpx
+import numpy as np
+from httpx_aiohttp import AiohttpTransport
+
+from actors.embedder.dialects import DIALECTS, Answer, Request
+from actors.embedder.faults import Fault, Kind
+from actors.errors import UserError
+from actors.messages import Endpoint
+
+_CONNECT_S = 10.0
+_READ_S = 300.0  # between two pieces of an answer: a large batch on a CPU server takes minutes
+
+
+class EmbeddingClient:
+    """Sends requests to one endpoint. Must be used inside one event loop; close it with `aclose`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Raises UserError when the variable that should hold the key is not set."""
+        self.endpoint = endpoint
+        self._dialect = DIALECTS[endpoint.dialect]
+        headers = {"content-type": "application/json"}
+        if endpoint.api_key_env:
+            headers["authorization"] = f"Bearer {_key(endpoint.api_key_env)}"
+        self._http = httpx.AsyncClient(
+            # httpx's API at half the CPU of its own transport; the number of connections follows our limit
+            transport=AiohttpTransport(limits=httpx.Limits(max_connections=100_000, keepalive_expiry=30)),
+            headers=headers,
+            timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S, pool=None),
+        )
+
+    async def embed(self, texts: Sequence[str], dim: int | None) -> Answer:
+        """One vector for each text. Raises Fault for whatever else comes back.
+
+        With `dim`, vectors of another dimension are a fault too.
+        """
+        body = await self._send(self._dialect.embed(self.endpoint.url, self.endpoint.model, texts))
+        answer = self._dialect.answer(body, len(texts))
+        _check(answer, dim)
+        return answer
+
+    async def models(self) -> list[str]:
+        """Names of the models the server says it has. Raises Fault."""
+        return self._dialect.model_names(await self._send(self._dialect.models(self.endpoint.url)))
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _send(self, request: Request) -> bytes:
+        try:
+            response = await self._http.request(request.method, request.url, content=request.body)
+        except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+            raise Fault(Kind.TRANSPORT, _why(error)) from error
+        if response.status_code != 200:
+            raise self._dialect.fault(response.status_code, response.headers, response.content)
+        return response.content
+
+
+def _why(error: BaseException) -> str:
+    """The system's own words where there are some: aiohttp wraps them in its own."""
+    cause = getattr(error.__cause__, "os_error", None) or error
+    if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
+        return os.strerror(cause.errno).lower()
+    return str(cause) or type(error).__name__
+
+
+def fatal(endpoint: Endpoint, fault: Fault) -> UserError:
+    """What to tell the person when `fault` ends the job."""
+    if fault.kind is Kind.AUTH:
+        key = f"the key in ${endpoint.api_key_env}" if endpoint.api_key_env else "a request without a key"
+        return UserError(
+            f"{endpoint.url} refused {key} (status {fault.status}): set the right key in the environment "
+            f"and name its variable with --api-key-env",
+            1,
+        )
+    if fault.kind is Kind.NOT_FOUND:
+        return UserError(
+            f"{endpoint.url} has no such route, or no model '{endpoint.model}' "
+            f"(status {fault.status}: {fault.detail}); check --endpoint and --model",
+            1,
+        )
+    status = f"status {fault.status}: " if fault.status else ""
+    return UserError(f"{endpoint.url} cannot be used ({fault.kind}: {status}{fault.detail})", 1)
+
+
+def _key(variable: str) -> str:
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        name = "named by --api-key-env" if _may_be_a_key(variable) else variable
+        raise UserError(f"the environment variable {name} is not set; it should hold the API key")
+    return key
+
+
+def _may_be_a_key(name: str) -> bool:
+    """Whether somebody may have given the key where its variable's name belongs."""
+    return len(name) > 20 and any(c.islower() for c in name) and any(c.isdigit() for c in name)
+
+
+def _check(answer: Answer, dim: int | None) -> None:
+    vectors = answer.vectors
+    if dim is not None and vectors.shape[1] != dim:
+        raise Fault(Kind.WRONG_ANSWER, f"vectors of {vectors.shape[1]} dimensions came, {dim} were expected")
+    # one pass finds all: a NaN or infinity anywhere makes the row's squared length so, an all-zero row makes it 0
+    lengths = np.einsum("ij,ij->i", vectors, vectors)
+    if not np.isfinite(lengths).all():
+        raise Fault(Kind.WRONG_ANSWER, "a vector holds NaN or infinity")
+    if not lengths.all():
+        raise Fault(Kind.WRONG_ANSWER, "a vector is all zero")

@@ -1,0 +1,51 @@
+"""What a dialect is: texts -> request, response bytes -> vectors, error -> fault. It does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.embedder.faults import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request as plain data."""
+
+    method: str
+    url: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Vectors in the order of the texts, float32[n, dim]; `tokens` as the server counted them, if it did."""
+
+    vectors: npt.NDArray[np.float32]
+    tokens: int | None
+
+
+class Dialect(Protocol):
+    """How one kind of server speaks. `url` is the endpoint as the user gave it."""
+
+    def embed(self, url: str, model: str, texts: Sequence[str]) -> Request: ...
+
+    def answer(self, body: bytes, texts: int) -> Answer:
+        """Raises Fault(WRONG_ANSWER) when `body` does not hold one vector for each of the `texts`."""
+        ...
+
+    def models(self, url: str) -> Request:
+        """Ask which models the server has."""
+        ...
+
+    def model_names(self, body: bytes) -> list[str]:
+        """The names in the answer to `models`; empty when there are none to be read."""
+        ...
+
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+        """The Fault that an answer with an error status means."""
+        ...

@@ -1,0 +1,248 @@
+"""The pull loop: claim leases, read them, keep every endpoint's requests in flight, write finished parts.
+
+Several leases are open at once, so that the GPU does not drain at a lease's end. All of it runs on one event
+loop; only reading and writing files happen in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+
+from actors.embedder.client import EmbeddingClient
+from actors.embedder.gauges import Gauge, open_gauge
+from actors.embedder.intake import Intake
+from actors.embedder.lane import Lane
+from actors.embedder.open_part import OpenPart
+from actors.embedder.ports import DriverPort, QueuePort
+from actors.embedder.window import Batch, Window
+from actors.errors import UserError
+from actors.messages import Claim, Grant, JobSpec, Lease, PartDone, Report
+
+BEAT_S = 1.0  # to the queue, at least; leases last many beats
+REPORT_S = 0.5
+SOON_S = 0.05  # between two claims, at least
+STOP_S = 3.0  # for what is in flight when the job is told to stop
+MAX_OPEN_BYTES = 1 << 30  # of vectors in open parts, whatever the limits say
+WINDOW_REQUESTS = 2  # rows to have waiting: so many times what may be in flight,
+WINDOW_S = 1.0  # at least what was delivered in this time,
+WINDOW_ROWS = 4096  # and at least so many; a lease takes a round trip and a read to come
+
+
+class Embedder:
+    """Everything an embedder does, without Ray. `run` returns when the job is done or `stop` was called."""
+
+    def __init__(self, name: str, node: str, spec: JobSpec, queue: QueuePort, driver: DriverPort) -> None:
+        self._name = name
+        self._node = node
+        self._incarnation = uuid.uuid4().hex
+        self._spec = spec
+        self._queue = queue
+        self._driver = driver
+        self._sequence = 0
+        self._held: set[int] = set()  # parts lent to us and not yet durable
+        self._done: list[PartDone] = []  # durable, not yet acknowledged
+        self._open: dict[int, OpenPart] = {}
+        self._open_rows = 0  # of parts being embedded or written
+        self._row_bytes = spec.dim * (2 if spec.dtype == "float16" else 4)
+        self._typical_batch = 1 << 30  # texts in the last request; none sent yet
+        self._busy: set[asyncio.Task[None]] = set()  # requests and writes
+        self._unread_rows = 0  # of leases not yet read
+        self._rows_per_s = 0.0  # delivered, over the last report's time
+        self._starved_s = 0.0
+        self._write_wait_s = 0.0
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Work until every part is durable. Raises UserError when the job must end."""
+        self._window = Window()
+        self._leases: asyncio.Queue[Lease] = asyncio.Queue()
+        self._wake = asyncio.Event()  # something to tell the queue
+        self._less_open = asyncio.Event()
+        self._intake = Intake(self._spec)
+        self._writer = ThreadPoolExecutor(1, "write")
+        self._gauge: Gauge | None = await asyncio.to_thread(
+            open_gauge, [endpoint.url for endpoint in self._spec.endpoints]
+        )
+        clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
+        self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
+        try:
+            await self._work()
+        finally:
+            for client in clients:
+                await client.aclose()
+            self._intake.close()
+            self._writer.shutdown(cancel_futures=True)
+
+    async def stop(self) -> None:
+        """Send nothing more; let `run` return within a few seconds, with whatever parts are complete written."""
+        self._stopping = True
+        self._wake.set()
+
+    def _lane(self, client: EmbeddingClient) -> Lane:
+        order = self._spec.first_orders.by_endpoint[client.endpoint.url]
+        return Lane(client, self._spec.dim, self._spec.patience_s, order)
+
+    async def _work(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                helpers = [group.create_task(self._report()), group.create_task(self._read())]
+                helpers += [group.create_task(self._feed(lane)) for lane in self._lanes.values()]
+                await self._beat()
+                self._window.close()
+                for task in (*helpers, *self._busy):
+                    task.cancel()
+        except* UserError as errors:
+            raise _first(errors) from None
+        await self._driver.report(self._summarise())
+
+    async def _beat(self) -> None:
+        """Claim until the queue says that all is durable, or until stopped and drained."""
+        while True:
+            stopping = self._stopping
+            if stopping:
+                self._window.close()
+                if self._busy:
+                    await asyncio.wait(self._busy, timeout=STOP_S)
+            grant = await self._claim()
+            if grant.finished or stopping:
+                return
+            for lease in grant.leases:
+                self._held.update(part.index for part in lease.parts)
+                self._unread_rows += sum(part.rows for part in lease.parts)
+                self._leases.put_nowait(lease)
+            await asyncio.sleep(SOON_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), BEAT_S)
+
+    async def _claim(self) -> Grant:
+        self._wake.clear()
+        self._sequence += 1
+        done = tuple(self._done)
+        grant = await self._queue.claim(
+            Claim(
+                embedder=self._name,
+                incarnation=self._incarnation,
+                sequence=self._sequence,
+                held=tuple(self._held),
+                done=done,
+                wanted_rows=0 if self._stopping else max(0, self._window_goal() - self._rows_ahead()),
+            )
+        )
+        del self._done[: len(done)]
+        return grant
+
+    def _rows_ahead(self) -> int:
+        return self._window.rows + self._unread_rows
+
+    def _window_goal(self) -> int:
+        """Rows to have ready: enough that no endpoint waits for a lease, no more than memory allows."""
+        inflight = sum(lane.limit * min(lane.batch_rows, self._typical_batch) for lane in self._lanes.values())
+        goal = max(WINDOW_REQUESTS * inflight, int(WINDOW_S * self._rows_per_s), WINDOW_ROWS)
+        return max(1, min(goal, MAX_OPEN_BYTES // self._row_bytes))
+
+    async def _read(self) -> None:
+        """Open leased parts one after the other, as long as memory allows."""
+        while True:
+            lease = await self._leases.get()
+            async for part in self._intake.parts(lease):
+                self._unread_rows -= part.part.rows
+                self._open[part.part.index] = part
+                self._open_rows += part.part.rows
+                self._window.add(part)
+                self._finish(part)
+                await self._memory()
+
+    async def _memory(self) -> None:
+        waiting_since = time.monotonic()
+        while self._open_rows * self._row_bytes > MAX_OPEN_BYTES:
+            self._less_open.clear()
+            await self._less_open.wait()
+        self._write_wait_s += time.monotonic() - waiting_since
+
+    async def _feed(self, lane: Lane) -> None:
+        """Keep one endpoint as full as its order says."""
+        while True:
+            await lane.room()
+            idle_since, reading = time.monotonic(), self._unread_rows > 0
+            if not await self._window.something():
+                return
+            if reading:
+                self._starved_s += time.monotonic() - idle_since
+            batch = self._window.take(lane.batch_rows, lane.batch_tokens)
+            if batch is None:
+                continue
+            lane.start()
+            self._typical_batch = len(batch)
+            self._begin(self._deliver(lane, batch))
+            if self._rows_ahead() < self._window_goal() // 2:
+                self._wake.set()
+
+    async def _deliver(self, lane: Lane, batch: Batch) -> None:
+        await lane.deliver(batch)
+        for place in batch.places:
+            self._finish(place.part)
+
+    def _finish(self, part: OpenPart) -> None:
+        """Begin to write the part if it is complete, once."""
+        if part.complete and part.part.index in self._open:
+            del self._open[part.part.index]
+            self._begin(self._write(part))
+
+    async def _write(self, part: OpenPart) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            done = await loop.run_in_executor(self._writer, part.write, self._spec, self._incarnation)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self._spec.out}/{part.part.name}: {error.strerror or error}", 1
+            ) from error
+        self._open_rows -= part.part.rows
+        self._less_open.set()
+        self._held.discard(done.index)
+        self._done.append(done)
+        self._wake.set()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = self._group.create_task(work)
+        self._busy.add(task)
+        task.add_done_callback(self._busy.discard)
+
+    async def _report(self) -> None:
+        """Tell the driver, and do as it says; when it is away, go on as before."""
+        while True:
+            report = self._summarise()
+            orders = await self._driver.report(report)
+            for url, order in (orders.by_endpoint if orders else {}).items():
+                self._lanes[url].obey(order)
+            await asyncio.sleep(REPORT_S)
+            self._rows_per_s = (self._delivered() - sum(each.rows for each in report.endpoints)) / REPORT_S
+
+    def _delivered(self) -> int:
+        return sum(lane.rows for lane in self._lanes.values())
+
+    def _summarise(self) -> Report:
+        return Report(
+            embedder=self._name,
+            incarnation=self._incarnation,
+            node=self._node,
+            endpoints=tuple(lane.report() for lane in self._lanes.values()),
+            gpu=self._gauge.read() if self._gauge else None,
+            window_rows=self._window.rows,
+            starved_s=self._starved_s,
+            cpu_s=time.process_time(),
+            write_wait_s=self._write_wait_s,
+        )
+
+
+def _first(errors: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

@@ -1,0 +1,48 @@
+"""Leases -> open parts: reads the input in a thread, one pass over each file as long as leases go forward."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+from actors.corpus import FORMATS, Reader, Rows
+from actors.embedder.open_part import OpenPart
+from actors.errors import UserError
+from actors.messages import JobSpec, Lease, Part, SourceFile
+
+
+class Intake:
+    """Keeps the last file open between leases. `parts` must not run twice at a time."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+        self._thread = ThreadPoolExecutor(1, "read")
+        self._path = ""
+        self._reader: Reader | None = None
+
+    async def parts(self, lease: Lease) -> AsyncIterator[OpenPart]:
+        """The parts of `lease`, each as soon as it is read. Raises UserError when the input cannot be read."""
+        loop = asyncio.get_running_loop()
+        for part in lease.parts:
+            yield await loop.run_in_executor(self._thread, self._open, lease.file, part)
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        if self._reader:
+            self._reader.close()
+
+    def _open(self, file: SourceFile, part: Part) -> OpenPart:
+        try:
+            rows = self._read(file, part)
+        except OSError as error:
+            raise UserError(f"input {file.path} cannot be read: {error.strerror or error}", 1) from error
+        return OpenPart(part, rows, self._spec.dim, self._spec.dtype)
+
+    def _read(self, file: SourceFile, part: Part) -> Rows:
+        if self._reader is None or self._path != file.path:
+            if self._reader:
+                self._reader.close()
+            self._reader = FORMATS[file.format].open(file, self._spec.columns)
+            self._path = file.path
+        return self._reader.read(part)

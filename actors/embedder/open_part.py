@@ -1,0 +1,87 @@
+"""A part while its rows are being embedded: texts on one side, a preallocated block of vectors on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from actors.corpus import Rows
+from actors.messages import JobSpec, Part, PartDone
+from actors.output.parts import REJECTS_PROPERTY, Reject, clear_rejects, part_schema, write_part, write_rejects
+
+Ints = npt.NDArray[np.int64]
+
+
+class OpenPart:
+    """Holds `rows x dim` elements of the output's type from the first vector until the part is written.
+
+    Rows that cannot be sent (no text, bad row) are rejects from the start; `sendable` are the others.
+    """
+
+    def __init__(self, part: Part, rows: Rows, dim: int, dtype: str) -> None:
+        self.part = part
+        self._rows = rows
+        self._vectors = np.empty((part.rows, dim), np.float16 if dtype == "float16" else np.float32)
+        self._rejects: dict[int, Reject] = {}
+        for row, text in enumerate(rows.texts):
+            if row in rows.bad:
+                self.reject([row], "bad_row", None, rows.bad[row])
+            elif text is None:
+                self.reject([row], "null_text", None, "the row has no text")
+            elif not text:
+                self.reject([row], "empty_text", None, "the text is empty")
+        self.sendable: Ints = np.array([i for i in range(part.rows) if i not in self._rejects], np.int64)
+        self._pending = len(self.sendable)
+
+    def texts(self, rows: Ints) -> list[str]:
+        """The texts of some sendable rows."""
+        texts = self._rows.texts
+        return [texts[row] or "" for row in rows]
+
+    def place(self, rows: Ints, vectors: npt.NDArray[np.float32]) -> None:
+        """Take the vectors of `rows`, float32[len(rows), dim]."""
+        self._vectors[rows] = vectors
+        self._pending -= len(rows)
+
+    def reject(self, rows: Sequence[int] | Ints, reason: str, status: int | None, detail: str) -> None:
+        for row in rows:
+            self._rejects[int(row)] = Reject(int(row), reason, status, detail)
+
+    def refuse(self, rows: Ints, reason: str, status: int | None, detail: str) -> None:
+        """Reject rows that were sent."""
+        self.reject(rows, reason, status, detail)
+        self._pending -= len(rows)
+
+    @property
+    def complete(self) -> bool:
+        return self._pending == 0
+
+    def write(self, spec: JobSpec, writer: str) -> PartDone:
+        """Make the part durable, its rejects before it. Blocks; call it in a thread."""
+        ids = self._rows.ids
+        if ids is None:
+            ids = pa.array(np.arange(self.part.first_row, self.part.first_row + self.part.rows, dtype=np.int64))
+        out = Path(spec.out)
+        keep: Sequence[pa.Array] = self._rows.keep
+        vectors = self._vectors
+        if self._rejects:
+            write_rejects(out, self.part.name, spec.columns, ids, list(self._rejects.values()), writer)
+            good = np.setdiff1d(np.arange(self.part.rows), np.array(list(self._rejects), np.int64))
+            ids, vectors = ids.take(pa.array(good)), vectors[good]
+            keep = [column.take(pa.array(good)) for column in keep]
+        else:
+            clear_rejects(out, self.part.name)
+        write_part(
+            out / self.part.name,
+            part_schema(spec.columns, spec.dim, spec.dtype),
+            ids,
+            vectors,
+            keep,
+            {**spec.part_properties, REJECTS_PROPERTY: str(len(self._rejects))},
+            writer,
+        )
+        return PartDone(self.part.index, self.part.rows, len(self._rejects))

@@ -1,0 +1,255 @@
+"""What crosses a process boundary: each kind of message defined once, as plain frozen data.
+
+Texts and vectors are not here on purpose: they go input file -> embedder -> server -> part and pass
+through no other process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One input file as the plan saw it.
+
+    `name` is relative to the folder that holds the whole input, so that moving the input changes nothing;
+    `fingerprint` changes when the content does.
+    """
+
+    path: str
+    name: str
+    format: str
+    rows: int
+    size: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of the input are read, and the Arrow types that their values have in the output.
+
+    `id` None means that a row's id is its 0-based position in the input (int64).
+    """
+
+    text: str
+    id: str | None
+    keep: tuple[str, ...]
+    id_type: pa.DataType
+    keep_types: tuple[pa.DataType, ...]
+
+    @property
+    def needed(self) -> list[str]:
+        """The names to project, each once, in a stable order."""
+        return list(dict.fromkeys([self.text, *([self.id] if self.id else []), *self.keep]))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of rows of one input file that becomes one output file called `name`.
+
+    `offset` is the first row within the file, `first_row` its position in the whole input. Where a format
+    cannot address rows, reading starts at byte `seek_byte`, which is where row `seek_row` begins.
+    """
+
+    index: int
+    name: str
+    offset: int
+    first_row: int
+    rows: int
+    seek_row: int = 0
+    seek_byte: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A run of consecutive parts of one file, lent to one embedder until its deadline passes unrenewed."""
+
+    file: SourceFile
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """A part that is durable in the output folder: `rows` planned, `rejects` of them not embedded."""
+
+    index: int
+    rows: int
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An embedder's beat to the queue: it renews, acknowledges and asks in one call.
+
+    `incarnation` is new with every process that takes the name `embedder`; `sequence` grows with every new
+    claim and stays when a claim is said again. `held` are the indexes of the parts it still works on;
+    whatever the queue lent it and is missing there goes back. `wanted_rows` is how many more it can take.
+    """
+
+    embedder: str
+    incarnation: str
+    sequence: int
+    held: tuple[int, ...]
+    done: tuple[PartDone, ...]
+    wanted_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The queue's answer. `finished` means that every part asked for is durable."""
+
+    leases: tuple[Lease, ...]
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """Where the job stands, counted in rows of the parts this job was asked for."""
+
+    rows: int
+    rows_resumed: int
+    rows_done: int
+    rejects_resumed: int
+    rejects_done: int
+    parts_left: int
+    leases_expired: int
+
+    @property
+    def finished(self) -> bool:
+        return self.parts_left == 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReport:
+    """What one embedder did at one endpoint. Counters only grow, so a lost report loses nothing.
+
+    `latencies_s` holds the latencies of the answers since the last report; `inflight` and `limit` are of
+    this moment. `unique_texts` counts texts that were embedded, `rows` the output rows they stand for.
+    """
+
+    endpoint: str
+    limit: int
+    inflight: int
+    requests: int
+    answers: int
+    retries: int
+    rows: int
+    unique_texts: int
+    tokens: int
+    errors: dict[str, int] = field(default_factory=dict)
+    latencies_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """GPU utilisation 0..1, where it was read, and how many seconds ago that was."""
+
+    utilisation: float
+    source: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An embedder's half-second report to the driver.
+
+    `starved_s`, `cpu_s` and `write_wait_s` are cumulative seconds: room at an endpoint but no text to
+    send; CPU of this process; reading paused because finished parts were not yet written.
+    """
+
+    embedder: str
+    incarnation: str
+    node: str
+    endpoints: tuple[EndpointReport, ...]
+    gpu: GpuSample | None
+    window_rows: int
+    starved_s: float
+    cpu_s: float
+    write_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one embedder may do at one endpoint: its share of the endpoint's limit, and the request's size.
+
+    `limit` is in requests in flight. `batch_rows` and `batch_tokens` bound one request; a single text
+    longer than `batch_tokens` goes alone.
+    """
+
+    limit: int
+    batch_rows: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The driver's answer to a report: one order an endpoint."""
+
+    by_endpoint: dict[str, Order]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """One endpoint as the driver sees it: the fields of a telemetry line, and the totals since the start."""
+
+    endpoint: str
+    limit: int
+    inflight: int
+    batch_rows: int
+    batch_tokens: int
+    rows_per_s: float
+    tokens_per_s: float
+    decision: str
+    rows: int
+    unique_texts: int
+    tokens: int
+    requests: int
+    retries: int
+    errors: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """The whole pool as the driver sees it, for the progress bar and the summary."""
+
+    endpoints: tuple[EndpointStatus, ...]
+    embedders: int
+    gpu: GpuSample | None
+    gpu_mean: float | None
+    gpu_p10: float | None
+    window_rows: int
+    starved_share: float
+    write_wait_share: float
+    cpu_s: float
+    cpu_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An embedding server. The key is named, never held: each process reads `api_key_env` itself."""
+
+    url: str
+    model: str
+    dialect: str
+    api_key_env: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """All that an embedder is told when it starts.
+
+    `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
+    `patience_s` is how long an endpoint may be away before the job gives up.
+    """
+
+    out: str
+    endpoints: tuple[Endpoint, ...]
+    columns: Columns
+    dim: int
+    dtype: str
+    part_properties: dict[str, str]
+    first_orders: Orders
+    patience_s: float

@@ -1,0 +1,98 @@
+"""Names in the output folder, atomic publishing into it, and what of a plan is already there."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from actors.queue.plan import Plan
+
+RUN_FILE = "_run.json"
+SUMMARY_FILE = "_summary.json"
+REPORT_FILE = "report.html"
+REJECTS = "_rejects"
+TELEMETRY = "_telemetry"
+
+_ABANDONED_AFTER_S = 600.0  # a worker of a killed job may live on for seconds, a slow disk for minutes
+_PART = re.compile(r"part-\d{5,}-\d{12,}\.parquet")
+
+
+def publish(path: Path, write: Callable[[Path], None], writer: str = "job") -> None:
+    """Make `path` appear whole or not at all: `write` fills a hidden file beside it, which is synced and renamed.
+
+    `writer` keeps two processes that publish the same name apart; the last one wins, with the same content.
+    """
+    hidden = path.with_name(f".{path.name}.{writer}.tmp")
+    try:
+        write(hidden)
+        with hidden.open("rb+") as file:
+            os.fsync(file.fileno())
+        hidden.replace(path)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Publish a small UTF-8 file."""
+
+    def write(hidden: Path) -> None:
+        hidden.write_text(text, encoding="utf-8")
+
+    publish(path, write)
+
+
+def part_names(out: Path) -> set[str]:
+    """Names of the parts in the folder."""
+    with os.scandir(out) as entries:
+        return {entry.name for entry in entries if _PART.fullmatch(entry.name)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Indexes (int64, sorted) of the parts that are there, and how many of their rows are rejects."""
+
+    indexes: npt.NDArray[np.int64]
+    rejects: int
+
+
+def finished_parts(out: str, plan: Plan, wanted: range) -> Finished:
+    """Which of the parts `wanted` are in the folder already."""
+    folder = Path(out)
+    there = part_names(folder)
+    indexes = [index for index in wanted if plan.part(index).name in there] if there else []
+    rejects = 0
+    if (folder / REJECTS).is_dir():
+        names = {plan.part(index).name for index in indexes}
+        files = [path for path in (folder / REJECTS).iterdir() if path.name in names]
+        rejects = sum(pq.read_metadata(path).num_rows for path in files)
+    return Finished(np.array(indexes, np.int64), rejects)
+
+
+def sweep(out: Path, everything: bool) -> None:
+    """Remove hidden files that a killed writer left: old ones, or all of them when no writer can be alive."""
+    for folder in (out, out / REJECTS):
+        for path in folder.glob(".*.tmp"):
+            if everything or time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system lets a folder be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,32 @@
+"""The queue as a Ray actor: a shell around the ledger that adds the clock and the output's listing."""
+
+from __future__ import annotations
+
+import time
+
+from actors.messages import Claim, Grant, QueueStatus
+from actors.output.folder import finished_parts
+from actors.queue.ledger import Ledger
+from actors.queue.plan import Plan
+
+
+class QueueActor:
+    """Rebuilds itself from plan and output folder, so a restart forgets nothing but who holds what.
+
+    The first beat of each embedder tells it that again.
+    """
+
+    def __init__(self, plan: Plan, batch: int | None, out: str) -> None:
+        wanted = plan.parts_of_batch(batch)
+        done = finished_parts(out, plan, wanted)
+        self._ledger = Ledger(plan, wanted, done.indexes, done.rejects)
+
+    async def claim(self, claim: Claim) -> Grant:
+        return self._ledger.claim(claim, time.monotonic())
+
+    async def status(self) -> QueueStatus:
+        return self._ledger.status()
+
+    async def cpu_seconds(self) -> float:
+        """CPU time of this process so far."""
+        return time.process_time()

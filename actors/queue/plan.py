@@ -1,0 +1,124 @@
+"""The plan: input files -> parts. A pure function of the listing and a few settings.
+
+Because a part's name and content follow from the plan alone, the output folder is the only ledger: what is
+left to do is the plan minus the listing, at any moment, after any crash, with any pool and any batch size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.messages import Lease, Part, SourceFile
+
+Ints = npt.NDArray[np.int64]
+
+_PART_BYTES = 32 << 20  # of vectors: what a crash costs and an embedder's memory grow with it
+_MIN_PART_ROWS, _MAX_PART_ROWS = 512, 16384
+_ENOUGH_PARTS = 32  # for a pool to share a small corpus
+
+
+def choose_rows_per_part(rows: int, row_bytes: int) -> int:
+    """A power of two: at most 32 MiB of vectors, fewer rows in a small corpus. Same input, same answer."""
+    most = min(_MAX_PART_ROWS, _PART_BYTES // row_bytes, rows // _ENOUGH_PARTS)
+    return max(_MIN_PART_ROWS, 1 << max(0, most.bit_length() - 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Files in sorted order, cut into parts of `rows_per_part` rows.
+
+    No part crosses a file's end or a multiple of `rows_per_batch` (the data batches of `run --batch N`).
+    Only the first `limit` rows count. Size and cost follow the files and data batches, not the rows.
+    `checkpoints[i]` is int64[n, 2] of (row, byte) where reading file i can start.
+    """
+
+    files: tuple[SourceFile, ...]
+    rows_per_part: int
+    rows_per_batch: int
+    limit: int | None = None
+    checkpoints: tuple[Ints, ...] = ()
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the input that count."""
+        total = sum(file.rows for file in self.files)
+        return total if self.limit is None else min(total, self.limit)
+
+    @cached_property
+    def _segments(self) -> Ints:
+        """int64[n, 4]: file, offset in it, rows, position in the input, of each run between two forced cuts."""
+        segments: list[tuple[int, int, int, int]] = []
+        position = 0
+        for index, file in enumerate(self.files):
+            offset, rows = 0, min(file.rows, self.rows - position)
+            while offset < rows:
+                take = min(rows - offset, self.rows_per_batch - position % self.rows_per_batch)
+                segments.append((index, offset, take, position))
+                offset += take
+                position += take
+        return np.array(segments, np.int64).reshape(-1, 4)
+
+    @cached_property
+    def _first_parts(self) -> Ints:
+        """int64[n + 1]: index of each segment's first part; the last is the number of parts."""
+        counts = -(-self._segments[:, 2] // self.rows_per_part)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @property
+    def parts(self) -> int:
+        return int(self._first_parts[-1])
+
+    def part(self, index: int) -> Part:
+        segment = int(np.searchsorted(self._first_parts, index, "right")) - 1
+        file, start, rows, position = (int(value) for value in self._segments[segment])
+        skip = (index - int(self._first_parts[segment])) * self.rows_per_part
+        seek_row, seek_byte = self._seek(file, start + skip)
+        return Part(
+            index=index,
+            name=f"part-{file:05d}-{start + skip:012d}.parquet",
+            offset=start + skip,
+            first_row=position + skip,
+            rows=min(self.rows_per_part, rows - skip),
+            seek_row=seek_row,
+            seek_byte=seek_byte,
+        )
+
+    def file_of(self, index: int) -> int:
+        """Which file part `index` is cut from."""
+        segment = int(np.searchsorted(self._first_parts, index, "right")) - 1
+        return int(self._segments[segment, 0])
+
+    def lease(self, first: int, count: int) -> Lease:
+        """Parts `first` to `first + count - 1`, which must be of one file."""
+        return Lease(self.files[self.file_of(first)], tuple(self.part(i) for i in range(first, first + count)))
+
+    def parts_of_batch(self, batch: int | None) -> range:
+        """Indexes of the parts of data batch `batch` (1-based); of all parts when None; empty past the end."""
+        if batch is None:
+            return range(self.parts)
+        first = np.searchsorted(self._segments[:, 3], (batch - 1) * self.rows_per_batch)
+        last = np.searchsorted(self._segments[:, 3], batch * self.rows_per_batch)
+        return range(int(self._first_parts[first]), int(self._first_parts[last]))
+
+    def rows_of(self, parts: range | Ints) -> int:
+        """Rows of these parts together; quick for a million of them."""
+        indexes = np.asarray(parts, np.int64)
+        segment = np.searchsorted(self._first_parts, indexes, "right") - 1
+        skip = (indexes - self._first_parts[segment]) * self.rows_per_part
+        return int(np.minimum(self.rows_per_part, self._segments[segment, 2] - skip).sum())
+
+    @property
+    def batches(self) -> int:
+        """How many data batches the input has."""
+        return -(-self.rows // self.rows_per_batch)
+
+    def _seek(self, file: int, row: int) -> tuple[int, int]:
+        if not self.checkpoints or not len(self.checkpoints[file]):
+            return 0, 0
+        points = self.checkpoints[file]
+        at = int(np.searchsorted(points[:, 0], row, "right")) - 1
+        return int(points[at, 0]), int(points[at, 1])
