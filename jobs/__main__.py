@@ -1,0 +1,201 @@
+"""The command line: `rayembed …`, or `python -m jobs …` from a checkout and inside `ray job submit`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from actors.embedder.dialects import DIALECTS
+from actors.errors import FAILED, INTERRUPTED, UserError
+from jobs import __version__
+
+
+class _Number(click.ParamType[int | str]):
+    """A whole number of at least 1, or `auto` where that is allowed."""
+
+    def __init__(self, auto: bool) -> None:
+        self._auto = auto
+        self.name = "N|auto" if auto else "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if self._auto and value == "auto":
+            return "auto"
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(
+                f"{value!r} is not {'auto or ' if self._auto else ''}a whole number of at least 1", param, ctx
+            )
+        return number
+
+
+_COUNT, _AUTO = _Number(auto=False), _Number(auto=True)
+
+# option -> key of the settings; what was not given on the command line stays as the file or the default says
+_KEYS = {
+    "inputs": ("input.paths", "INPUT"),
+    "out": ("output.path", "--out"),
+    "endpoint": ("endpoints", "--endpoint"),
+    "model": ("model", "--model"),
+    "dialect": ("dialect", "--dialect"),
+    "api_key_env": ("api_key_env", "--api-key-env"),
+    "text_column": ("input.text_column", "--text-column"),
+    "id_column": ("input.id_column", "--id-column"),
+    "keep": ("input.keep", "--keep"),
+    "use_async": ("async_inference.enabled", "--async/--sync"),
+    "async_preset": ("async_inference.preset", "--async-preset"),
+    "concurrency": ("async_inference.concurrent_requests", "--concurrency"),
+    "batch_size": ("async_inference.batch_size", "--batch-size"),
+    "max_batch_size": ("async_inference.max_batch_size", "--max-batch-size"),
+    "actors": ("async_inference.actors", "--actors"),
+    "batch": ("input.batch", "--batch"),
+    "limit": ("input.limit", "--limit"),
+    "dtype": ("output.dtype", "--dtype"),
+    "address": ("ray.address", "--address"),
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Fill the GPUs behind embedding servers: corpus in, Parquet vectors out, each row exactly once."""
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors.")
+@click.option("--endpoint", multiple=True, metavar="URL", help="Embedding server, with or without /v1; repeatable.")
+@click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: asked of the server]")
+@click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
+@click.option("--text-column", metavar="COL", help="Column to embed.  [default: text]")
+@click.option("--id-column", metavar="COL", help="Column with the row's id.  [default: its position, from 0]")
+@click.option("--keep", multiple=True, metavar="COL", help="Column to copy into the output; repeatable.")
+@click.option("--async/--sync", "use_async", default=None, help="Many requests at once, or one.  [default: async]")
+@click.option(
+    "--async-preset",
+    type=click.Choice(["conservative", "recommended", "aggressive"]),
+    help="Pin 4 / 8 / 16 requests in flight.",
+)
+@click.option("--concurrency", type=_AUTO, help="Requests in flight per endpoint.  [default: auto]")
+@click.option("--batch-size", type=_AUTO, help="Texts in one request.  [default: auto]")
+@click.option("--max-batch-size", type=_COUNT, help="Most texts in one request.  [default: 2048]")
+@click.option("--actors", type=_AUTO, help="Size of the pool of Ray actors.  [default: auto]")
+@click.option("--batch", type=_COUNT, help="Only the N-th data batch of the corpus.  [default: all]")
+@click.option("--limit", type=_COUNT, help="Only the first N rows.  [default: all]")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
+@click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="YAML settings.  [default: config/phase1_config.yaml if present]",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
+def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """Embed a corpus: Parquet or JSONL files, folders or patterns in, a folder of Parquet vectors out."""
+    from jobs.settings import load_settings
+
+    names = dict(_KEYS.values())
+    overrides = {_KEYS[name][0]: value for name, value in given.items() if value not in (None, ())}
+    settings = load_settings(config, overrides, names)
+    if dry_run:
+        from jobs.dry_run import dry_run as look
+
+        print(look(settings).shown(as_json))
+        return
+    from jobs.run import run as embed
+    from jobs.summary import in_words
+
+    with _stdout_for_us_alone() as stdout:
+        outcome = embed(settings)
+        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, Path(settings.output.path or ""))
+        print(said, file=stdout)
+    if outcome.exit_code == INTERRUPTED:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+    sys.exit(outcome.exit_code)
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option(
+    "--model",
+    default="wordllama",
+    show_default=True,
+    help="The model inside the wordllama package, or the path of a sentence-transformers model.",
+)
+@click.option(
+    "--device", help="Where a sentence-transformers model runs: cpu, cuda, cuda:1 …  [default: its choice]"
+)
+@click.option("--api-key-env", metavar="NAME", help="Environment variable with a key that clients must send.")
+def serve(host: str, port: int, model: str, device: str | None, api_key_env: str | None) -> None:
+    """Serve an embedding model at an OpenAI-compatible endpoint, for local use."""
+    from jobs.serve.command import serve as listen
+
+    listen(host, port, model, device, api_key_env)
+
+
+@cli.command()
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+def demo(out: Path) -> None:
+    """Embed a sample corpus of real text with a real model on this machine, then search it."""
+    from jobs.demo.command import demo as show
+
+    sys.exit(show(out))
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+def verify(out: Path) -> None:
+    """Check an output folder; exit code 0 only if it is whole and right."""
+    from jobs.verify import in_words
+    from jobs.verify import verify as check
+
+    found = check(out)
+    print(in_words(found))
+    sys.exit(0 if found.ok else FAILED)
+
+
+@contextmanager
+def _stdout_for_us_alone() -> Iterator[TextIO]:
+    """The real stdout; whatever else is printed meanwhile, as Ray does of workers that died, goes to stderr."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w") as stdout:
+        os.dup2(2, 1)
+        try:
+            yield stdout
+        finally:
+            sys.stdout.flush()
+            stdout.flush()
+            os.dup2(stdout.fileno(), 1)
+
+
+def main() -> None:
+    """Run the command line; whatever a person can mend is one line on stderr and an exit code."""
+    try:
+        sys.exit(cli.main(prog_name="rayembed", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        print(f"rayembed: {error.format_message()}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except UserError as error:
+        print(f"rayembed: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("rayembed: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The pool of actors of one job: started, kept whole, watched, stopped. Import it after `ray_setup.connect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.driver.actor import DriverActor
+from actors.driver.tuning import Bounds
+from actors.embedder.actor import EmbedderActor
+from actors.errors import FAILED, UserError
+from actors.messages import DriverStatus, JobSpec, QueueStatus
+from actors.queue.actor import QueueActor
+from actors.queue.plan import Plan
+from actors.ray_ports import DRIVER, QUEUE
+
+_CPU = 0.01  # never 0: Ray then ignores where an actor should go
+_HEAD = {"node:__internal_head__": 0.001}  # one failure domain with the job itself
+_ASK_S = 2.0
+_START_S = 120.0
+_STOP_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedder:
+    node: str
+    handle: ActorHandle[Any]
+    run: Any  # the ref of its one long call
+
+
+class Pool:
+    """Queue and driver beside the job, embedders on the nodes: `size` of them, or one on each node."""
+
+    def __init__(self, plan: Plan, batch: int | None, spec: JobSpec, bounds: Bounds, size: int | None) -> None:
+        self._spec = spec
+        self._size = size
+        urls = [endpoint.url for endpoint in spec.endpoints]
+        beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
+        self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out)
+        self._driver = ray.remote(DriverActor).options(name=DRIVER, **beside).remote(urls, bounds, spec.out)
+        self._embedders: dict[str, _Embedder] = {}
+        self._queue_status: QueueStatus = _first_answer(self._queue.status)
+        self._driver_status: DriverStatus = _first_answer(self._driver.status)
+        self._reconcile()
+
+    def look(self, wait_s: float) -> tuple[QueueStatus, DriverStatus]:
+        """How things stand after at most `wait_s` seconds; replaces lost embedders. Raises UserError on failure.
+
+        While the queue or the driver restarts, the last known state is given.
+        """
+        running = {each.run: name for name, each in self._embedders.items()}
+        ready, _ = ray.wait(list(running), timeout=wait_s) if running else ([], [])
+        for ref in ready:
+            self._ended(running[ref])
+        self._queue_status = _ask(self._queue.status, self._queue_status)
+        self._driver_status = _ask(self._driver.status, self._driver_status)
+        if not self._queue_status.finished:
+            self._reconcile()
+        return self._queue_status, self._driver_status
+
+    def stop(self) -> tuple[QueueStatus, DriverStatus]:
+        """Let what is in flight come in, write complete parts, end every embedder. The last state of all."""
+        for each in self._embedders.values():
+            each.handle.stop.remote()
+        ray.wait([each.run for each in self._embedders.values()], num_returns=len(self._embedders), timeout=_STOP_S)
+        return _ask(self._queue.status, self._queue_status), _ask(self._driver.status, self._driver_status)
+
+    def finish(self) -> tuple[QueueStatus, DriverStatus]:
+        """After the last part: wait for the embedders' last reports."""
+        runs = [each.run for each in self._embedders.values()]
+        if runs:
+            ray.wait(runs, num_returns=len(runs), timeout=_STOP_S)
+        return self._queue_status, _ask(self._driver.status, self._driver_status)
+
+    def cpu_seconds(self) -> float:
+        """Of queue and driver; the embedders' is in their reports."""
+        return float(sum(_ask(actor.cpu_seconds, 0.0) for actor in (self._queue, self._driver)))
+
+    def _ended(self, name: str) -> None:
+        ended = self._embedders.pop(name)
+        try:
+            ray.get(ended.run)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, UserError):
+                raise cause from None
+            raise UserError(f"embedder {name} failed: {_last_line(error)}; run again to go on", FAILED) from error
+        except RayActorError:
+            pass  # its node is gone: reconciling finds another place
+
+    def _reconcile(self) -> None:
+        """Compare the nodes that are alive with the embedders there are, and start what is missing."""
+        nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+        for name, each in list(self._embedders.items()):
+            if each.node not in nodes:
+                del self._embedders[name]
+        for i in range(self._size or len(nodes)):
+            node = nodes[i % len(nodes)]
+            name = f"{node[:12]}-{i // len(nodes)}"
+            if name not in self._embedders:
+                self._embedders[name] = self._start(name, node)
+
+    def _start(self, name: str, node: str) -> _Embedder:
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        options = ray.remote(EmbedderActor).options(num_cpus=_CPU, max_restarts=-1, scheduling_strategy=place)
+        handle: Any = options.remote(name, self._spec)
+        return _Embedder(node, handle, handle.run.remote())
+
+
+def _first_answer(method: Any) -> Any:
+    try:
+        return ray.get(method.remote(), timeout=_START_S)
+    except (GetTimeoutError, RayActorError) as error:
+        raise UserError(
+            f"an actor did not start: {_last_line(error)}; are the cluster's nodes alive?", FAILED
+        ) from error
+
+
+def _ask(method: Any, otherwise: Any) -> Any:
+    try:
+        return ray.get(method.remote(), timeout=_ASK_S)
+    except (GetTimeoutError, RayActorError):
+        return otherwise
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

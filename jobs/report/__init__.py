@@ -1,0 +1,91 @@
+"""`report.html`: what a run did, as one page that needs nothing else: no network, no script, no other file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from actors.output.folder import REPORT_FILE, publish_text
+from jobs.report.disguise import as_empty_part
+from jobs.report.figures import figures, looks
+from jobs.report.timeline import Timeline, read_timeline
+from jobs.report.wording import compact, count, duration, percent, short_url
+from jobs.summary import Summary
+
+__all__ = ["render", "write_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """`tone` is a class of the page: good, fair or poor."""
+
+    tone: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What became of some of the rows; `look` is a class of the page."""
+
+    rows: int
+    look: str
+    words: str
+
+
+def write_report(out: Path, summary: Summary) -> None:
+    """Publish `report.html` in the output folder `out`, from `summary` and the telemetry that is there.
+
+    The time lines are of all runs into the folder, one after the other, so that a run that went on after an
+    interruption, or found nothing left to do, does not hide what led to it. The numbers are of this run.
+    """
+    page = render(summary, read_timeline(out), out, datetime.now(UTC))
+    publish_text(out / REPORT_FILE, as_empty_part(page))
+
+
+def render(summary: Summary, timeline: Timeline, out: Path, written: datetime) -> str:
+    """The page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {word.__name__: word for word in (count, compact, percent, duration, short_url)}
+    template = environment.from_string(files(__name__).joinpath("report.html.j2").read_text("utf-8"))
+    colours = looks(timeline)
+    return template.render(
+        run=summary,
+        outcome=_outcome(summary),
+        timeline=timeline,
+        looks=colours,
+        figures=figures(timeline, colours),
+        parts=_parts(summary),
+        out=os.fsencode(out).decode(errors="replace"),
+        code=_code(out),
+        written=written.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _outcome(summary: Summary) -> _Outcome:
+    if not summary.complete:
+        return _Outcome("poor", "not complete")
+    if summary.rows_rejected:
+        return _Outcome("fair", f"complete, {summary.rows_rejected:,} rejected")
+    return _Outcome("good", "complete")
+
+
+def _parts(summary: Summary) -> tuple[_Part, ...]:
+    """All rows of the input. Those that this run was not asked for are there already once all is complete."""
+    rest = summary.rows_total - summary.rows_embedded - summary.rows_resumed - summary.rows_rejected
+    there = summary.rows_resumed + (rest if summary.complete else 0)
+    return (
+        _Part(summary.rows_embedded, "now", "embedded by this run"),
+        _Part(there, "before", "already there"),
+        _Part(summary.rows_rejected, "rejected", "rejected"),
+        _Part(0 if summary.complete else rest, "rest", "to do (run the same command again), or of another batch"),
+    )
+
+
+def _code(out: Path) -> str:
+    """Python that reads the vectors."""
+    return f"import pyarrow.dataset as ds\ntable = ds.dataset({str(out)!r}).to_table()"

@@ -1,0 +1,235 @@
+"""The main job: plan, ask the endpoints, start the pool, watch it, sum up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
+from actors.errors import FAILED, INTERRUPTED, SOME_REJECTED, UserError
+from actors.messages import Columns, DriverStatus, JobSpec, Order, Orders, QueueStatus
+from actors.output.folder import finished_parts, sweep
+from actors.output.parts import PLAN_PROPERTY
+from actors.output.run_file import begin_run, fingerprint, identity
+from actors.queue.ledger import Ledger
+from actors.queue.listing import list_input
+from actors.queue.plan import Plan, choose_rows_per_part
+from jobs.endpoints import Found, find_endpoints
+from jobs.progress import Progress
+from jobs.ray_setup import connect
+from jobs.report import write_report
+from jobs.settings import Settings
+from jobs.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from jobs.pool import Pool
+
+_LOOK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A run, decided: what is read, what is asked of whom, what is written where."""
+
+    settings: Settings
+    out: Path
+    plan: Plan
+    columns: Columns
+    found: Found
+
+    @property
+    def wanted(self) -> range:
+        """Indexes of the parts that this run is for."""
+        return self.plan.parts_of_batch(self.settings.input.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What `run` came to."""
+
+    summary: Summary
+    exit_code: int
+
+
+def prepare(settings: Settings) -> Job:
+    """Look at input and endpoints, write nothing. Raises UserError for whatever is wrong with them."""
+    if not settings.input.paths:
+        raise UserError("no input: name files or folders, e.g. rayembed run corpus.parquet -o vectors")
+    if not settings.output.path:
+        raise UserError("no output folder: name one with -o OUT")
+    out = Path(settings.output.path).expanduser().absolute()
+    asked = settings.input
+    listing = list_input(asked.paths, out, asked.text_column, asked.id_column, asked.keep)
+    found = find_endpoints(settings.servers)
+    rows = sum(file.rows for file in listing.files)
+    row_bytes = found.dim * np.dtype(settings.output.dtype).itemsize
+    plan = Plan(
+        files=listing.files,
+        rows_per_part=settings.output.rows_per_part or choose_rows_per_part(rows, row_bytes),
+        rows_per_batch=asked.rows_per_batch,
+        limit=asked.limit,
+        checkpoints=listing.checkpoints,
+    )
+    if asked.batch is not None and asked.batch > plan.batches:
+        raise UserError(
+            f"--batch {asked.batch}: the input has {plan.rows:,} rows, which are {plan.batches} batches of "
+            f"{asked.rows_per_batch:,}; choose 1 to {plan.batches}"
+        )
+    return Job(settings, out, plan, listing.columns, found)
+
+
+def run(settings: Settings) -> Outcome:
+    """Embed what is missing. Raises UserError when the job cannot begin or cannot go on; run again to go on."""
+    job = prepare(settings)
+    run_identity = identity(
+        job.plan, job.columns, job.found.endpoints[0].model, job.found.dim, settings.output.dtype
+    )
+    try:
+        job.out.mkdir(parents=True, exist_ok=True)
+        begin_run(job.out, run_identity)
+        sweep(job.out, everything=False)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {job.out}: {error.strerror or error}; choose another -o", FAILED
+        ) from error
+    there = finished_parts(str(job.out), job.plan, job.wanted)
+    before = Ledger(job.plan, job.wanted, there.indexes, there.rejects).status()
+    if before.finished:
+        return _sum_up(job, before, None, seconds=0.0, interrupted=False)
+    local = connect(settings.ray.address)
+    try:
+        return _embed(job, fingerprint(run_identity), local)
+    finally:
+        import ray
+
+        ray.shutdown()
+
+
+def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
+    from jobs.pool import Pool
+
+    bounds = Bounds(
+        limit=job.settings.async_inference.concurrency,
+        batch_rows=job.settings.async_inference.request_rows,
+        max_batch_rows=job.settings.async_inference.max_batch_size,
+    )
+    size = job.settings.async_inference.actors if job.settings.async_inference.enabled else 1
+    with _interrupts() as interrupted:
+        pool = Pool(job.plan, job.settings.input.batch, _spec(job, plan_fingerprint, bounds, size), bounds, size)
+        began = time.monotonic()
+        try:
+            queue, driver = _watch(pool, interrupted)
+        except UserError:
+            pool.stop()
+            raise
+        seconds = time.monotonic() - began
+        queue, driver = pool.stop() if interrupted else pool.finish()
+        cpu_s = _cpu_seconds(pool, driver, local)
+    return _sum_up(job, queue, driver, seconds=seconds, cpu_seconds=cpu_s, interrupted=bool(interrupted))
+
+
+def _spec(job: Job, plan_fingerprint: str, bounds: Bounds, size: int | None) -> JobSpec:
+    start = POLICIES[DEFAULT_POLICY](bounds).start()
+    first = Order(max(1, start.limit // (size or 1)), start.batch_rows, start.batch_tokens)
+    return JobSpec(
+        out=str(job.out),
+        endpoints=job.found.endpoints,
+        columns=job.columns,
+        dim=job.found.dim,
+        dtype=job.settings.output.dtype,
+        part_properties={PLAN_PROPERTY: plan_fingerprint},
+        first_orders=Orders({endpoint.url: first for endpoint in job.found.endpoints}),
+        patience_s=job.settings.patience_s,
+    )
+
+
+def _watch(pool: Pool, interrupted: list[int]) -> tuple[QueueStatus, DriverStatus]:
+    queue, driver = pool.look(0.0)
+    progress = Progress(queue)
+    try:
+        while not queue.finished and not interrupted:
+            queue, driver = pool.look(_LOOK_S)
+            progress.show(queue, driver)
+    finally:
+        progress.close()
+    return queue, driver
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that fills when the job is asked to end; a second Ctrl-C ends it at once.
+
+    Ray's own SIGTERM handler would end the process before anything is written, so this goes over it.
+    """
+    seen: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        print("\nending: what is in flight is still written (once more to end at once)", file=sys.stderr)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cpu_seconds(pool: Pool, driver: DriverStatus, local: bool) -> float:
+    """Of this process and all actors; with a Ray of our own, of its daemons too."""
+    own = psutil.Process()
+    if not local:
+        return sum(own.cpu_times()[:2]) + driver.cpu_s + pool.cpu_seconds()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            total += sum(process.cpu_times()[:2])
+        except psutil.Error:
+            continue
+    return total
+
+
+def _sum_up(
+    job: Job,
+    queue: QueueStatus,
+    driver: DriverStatus | None,
+    *,
+    seconds: float,
+    interrupted: bool,
+    cpu_seconds: float | None = None,
+) -> Outcome:
+    """Count what is in the folder, not what was said, and write the summary and the report."""
+    everything = range(job.plan.parts)
+    there = finished_parts(str(job.out), job.plan, everything)
+    complete = len(there.indexes) == job.plan.parts
+    summary = summarise(
+        queue,
+        driver,
+        rows_total=job.plan.rows,
+        complete=complete,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds if cpu_seconds is not None else sum(psutil.Process().cpu_times()[:2]),
+        model=job.found.endpoints[0].model,
+        dim=job.found.dim,
+    )
+    if complete:
+        sweep(job.out, everything=True)
+    summary.publish(job.out)
+    write_report(job.out, summary)
+    missing = set(job.wanted) - set(there.indexes.tolist())
+    if interrupted and missing:
+        return Outcome(summary, INTERRUPTED)
+    if missing:
+        raise UserError(f"{len(missing)} parts are missing from {job.out}; run again to go on", FAILED)
+    return Outcome(summary, SOME_REJECTED if summary.rows_rejected else 0)

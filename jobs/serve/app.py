@@ -1,0 +1,124 @@
+"""The embedding server as an ASGI application; it knows nothing of ports and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from jobs.serve.backends import Backend
+from jobs.serve.wire import ApiError, Asked, read_request, write_reply
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(backend: Backend, api_key: str | None = None) -> Starlette:
+    """OpenAI's `/v1/embeddings` and `/v1/models` for one model, both also without `/v1`, and `/health`.
+
+    Requests queue for one inference thread, in the order of their arrival. With `api_key`, all but `/health` answer
+    401 to a request that does not bear it. Every error has OpenAI's envelope.
+    """
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+    models = _model_list(backend)
+
+    def answer(asked: Asked) -> bytes:
+        return write_reply(asked, backend.encode(asked.texts), backend.name)
+
+    async def embeddings(request: Request) -> Response:
+        asked = read_request(await request.body(), backend)
+        # Encoding the reply belongs to the worker too: 2048 vectors as JSON floats would hold up every request.
+        body = await asyncio.get_running_loop().run_in_executor(worker, answer, asked)
+        return _json(body)
+
+    async def list_models(_: Request) -> Response:
+        return _json(models)
+
+    async def health(_: Request) -> Response:
+        return _json(b'{"status":"ok"}')
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        worker.shutdown(wait=False, cancel_futures=True)
+
+    guarded = _guard(api_key)
+    routes = [Route("/health", health)]
+    for prefix in ("/v1", ""):
+        routes.append(Route(f"{prefix}/models", guarded(list_models)))
+        routes.append(Route(f"{prefix}/embeddings", guarded(embeddings), methods=["POST"]))
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            ClientDisconnect: _nobody_there,
+            Exception: _unexpected,
+        },
+    )
+
+
+def _guard(api_key: str | None) -> Callable[[Handler], Handler]:
+    if api_key is None:
+        return lambda handler: handler
+    # Only the digest is kept; comparing digests also hides the key's length.
+    expected = hashlib.sha256(f"Bearer {api_key}".encode()).digest()
+
+    def guarded(handler: Handler) -> Handler:
+        async def check(request: Request) -> Response:
+            given = request.headers.get("authorization", "").encode("latin-1")
+            if not hmac.compare_digest(hashlib.sha256(given).digest(), expected):
+                raise ApiError(401, "Incorrect or missing API key.", code="invalid_api_key")
+            return await handler(request)
+
+        return check
+
+    return guarded
+
+
+def _model_list(backend: Backend) -> bytes:
+    model = {
+        "id": backend.name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "rayembed",
+        "max_model_len": backend.max_tokens,
+        "n_embd": backend.dim,
+    }
+    return msgspec.json.encode({"object": "list", "data": [model]})
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _json(error.body(), error.status)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    wrong = ApiError(error.status_code, f"{error.detail}: {request.method} {request.url.path}")
+    response = _json(wrong.body(), error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _nobody_there(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    return _json(ApiError(500, f"The model failed: {type(error).__name__}: {error}").body(), 500)

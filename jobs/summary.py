@@ -1,0 +1,122 @@
+"""`_summary.json`: what a run did, in the words of the interface."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.messages import DriverStatus, QueueStatus
+from actors.output.folder import SUMMARY_FILE, publish_text
+from jobs.verdict import judge
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """`rows_total` = `rows_embedded` (by this run) + `rows_resumed` (already there) + `rows_rejected` (in all),
+    once `complete`.
+
+    `complete` speaks of the whole output, `rows_total` too; with `--batch N` they cover the other batches as well.
+    `seconds` is from the first lease to the last durable part; rates are over it. `unique_texts` counts texts sent.
+    """
+
+    complete: bool
+    rows_total: int
+    rows_embedded: int
+    rows_rejected: int
+    rows_resumed: int
+    unique_texts: int
+    tokens: int
+    seconds: float
+    rows_per_s: float
+    tokens_per_s: float
+    requests: int
+    retries: int
+    errors: dict[str, int]
+    dim: int
+    model: str
+    gpu_util_mean: float | None
+    gpu_util_p10: float | None
+    gpu_source: str | None
+    cpu_seconds: float
+    endpoints: tuple[dict[str, Any], ...]
+    bound_by: str | None
+    advice: str
+
+    def publish(self, out: Path) -> None:
+        publish_text(out / SUMMARY_FILE, self.to_json(indent=1) + "\n")
+
+    def to_json(self, indent: int | None = None) -> str:
+        return json.dumps(asdict(self), indent=indent)
+
+
+def summarise(
+    queue: QueueStatus,
+    driver: DriverStatus | None,
+    *,
+    rows_total: int,
+    complete: bool,
+    seconds: float,
+    cpu_seconds: float,
+    model: str,
+    dim: int,
+) -> Summary:
+    """`driver` is None when there was nothing left to do."""
+    endpoints = driver.endpoints if driver else ()
+    tokens = sum(endpoint.tokens for endpoint in endpoints)
+    embedded = queue.rows_done - queue.rejects_done
+    verdict = judge(driver) if driver else None
+    errors: dict[str, int] = {}
+    for endpoint in endpoints:
+        for kind, count in endpoint.errors.items():
+            errors[kind] = errors.get(kind, 0) + count
+    answered = max(1, sum(endpoint.rows for endpoint in endpoints))
+    return Summary(
+        complete=complete,
+        rows_total=rows_total,
+        rows_embedded=embedded,
+        rows_rejected=queue.rejects_resumed + queue.rejects_done,
+        rows_resumed=queue.rows_resumed - queue.rejects_resumed,
+        unique_texts=sum(endpoint.unique_texts for endpoint in endpoints),
+        tokens=tokens,
+        seconds=round(seconds, 3),
+        rows_per_s=round(embedded / seconds, 1) if seconds else 0.0,
+        tokens_per_s=round(tokens / seconds, 1) if seconds else 0.0,
+        requests=sum(endpoint.requests for endpoint in endpoints),
+        retries=sum(endpoint.retries for endpoint in endpoints),
+        errors=errors,
+        dim=dim,
+        model=model,
+        gpu_util_mean=driver.gpu_mean if driver else None,
+        gpu_util_p10=driver.gpu_p10 if driver else None,
+        gpu_source=driver.gpu.source if driver and driver.gpu else None,
+        cpu_seconds=round(cpu_seconds, 3),
+        endpoints=tuple(
+            {
+                "url": endpoint.endpoint,
+                "rows": endpoint.rows,
+                "share": round(endpoint.rows / answered, 4),
+                "concurrency": endpoint.limit,
+                "batch_size": endpoint.batch_rows,
+            }
+            for endpoint in endpoints
+        ),
+        bound_by=verdict.bound_by if verdict else None,
+        advice=verdict.advice if verdict else "every row was there already",
+    )
+
+
+def in_words(summary: Summary, out: Path) -> str:
+    """The summary as a person reads it in a terminal."""
+    lines = [
+        f"{'complete' if summary.complete else 'not complete'}: {summary.rows_embedded:,} rows embedded, "
+        f"{summary.rows_resumed:,} already there, {summary.rows_rejected:,} rejected, of {summary.rows_total:,}",
+        f"{summary.seconds:.1f} s, {summary.rows_per_s:,.0f} rows/s, {summary.tokens_per_s:,.0f} tokens/s, "
+        f"{summary.requests:,} requests, {summary.retries:,} retries, {summary.cpu_seconds:.1f} CPU-s",
+        f"bound by: {summary.bound_by or 'nothing'} ({summary.advice})",
+    ]
+    if summary.errors:
+        lines.append("errors: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items()))
+    lines.append(f"vectors: {out}/part-*.parquet ({summary.dim} dimensions, {summary.model})")
+    return "\n".join(lines)

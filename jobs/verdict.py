@@ -1,0 +1,48 @@
+"""What held the job back, and what to change to go faster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.messages import DriverStatus
+
+_BUSY_CORE = 0.85
+_NOTICEABLE = 0.2  # of the time
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`bound_by` is one of server, client, input, output, rate-limit."""
+
+    bound_by: str
+    advice: str
+
+
+def judge(driver: DriverStatus) -> Verdict:
+    """From what the pool saw over the whole run."""
+    overloaded = sum(endpoint.errors.get("overloaded", 0) for endpoint in driver.endpoints)
+    requests = max(1, sum(endpoint.requests for endpoint in driver.endpoints))
+    if driver.write_wait_share > _NOTICEABLE:
+        return Verdict(
+            "output", f"reading waited for writing {driver.write_wait_share:.0%} of the time: use faster storage"
+        )
+    if driver.starved_share > _NOTICEABLE:
+        return Verdict(
+            "input", f"requests waited for input {driver.starved_share:.0%} of the time: use faster storage"
+        )
+    if driver.cpu_share > _BUSY_CORE:
+        return Verdict("client", f"the embedders used {driver.cpu_share:.0%} of a core each: raise --actors")
+    if overloaded > _NOTICEABLE * requests:
+        return Verdict(
+            "rate-limit",
+            f"{overloaded} of {requests} requests were refused: raise the server's or the key's limits",
+        )
+    if driver.gpu_mean is None:
+        return Verdict("server", "the server is the limit; no GPU utilisation could be read to say more")
+    if driver.gpu_mean >= 0.9:
+        return Verdict(
+            "server", f"GPU {driver.gpu_mean:.0%} busy: the server is the limit; add a GPU and an --endpoint"
+        )
+    return Verdict(
+        "server", f"the server is the limit at GPU {driver.gpu_mean:.0%}: its own CPU or settings hold it back"
+    )

@@ -1,0 +1,254 @@
+"""`rayembed verify OUT`: is an output whole and right? Needs nothing but the folder, and changes nothing in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from actors.errors import UserError
+from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE
+from actors.output.run_file import read_run
+from actors.queue.plan import Plan
+from jobs.verify_ids import find_repeat
+from jobs.verify_part import (
+    READ_ERRORS,
+    Norms,
+    PartFound,
+    Problem,
+    Promise,
+    check_part,
+    first_line,
+    promise_of,
+    read_ids,
+    shown,
+)
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """An output as found. `rows` and `rejects` are counted in the parts that belong to the run and can be read.
+
+    `parts_wrong` of the parts that are there have a problem; parts that are missing are one problem together.
+    `notes` are remarks that make nothing wrong.
+    """
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+    parts_planned: int = 0
+    parts: int = 0
+    parts_wrong: int = 0
+    rows_planned: int = 0
+    rows: int = 0
+    rejects: int = 0
+    norms: Norms | None = None
+    vectors: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whole and right."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """Names in the output folder: visible Parquet files, files of rejects, and hidden left-overs of writers."""
+
+    parts: frozenset[str]
+    rejects: frozenset[str]
+    left_over: int
+
+
+def verify(out: Path) -> Verification:
+    """Check the output in `out` against its `_run.json`, holding one part at a time.
+
+    Every planned part is there, readable, of this run and of its schema; no other part is. Rows and rejects of a
+    part add up to its planned rows. Vectors are finite and not zero. An id stands once in the whole output: one
+    that the input itself repeats is a problem too, since nobody could tell its rows apart by it.
+    Raises UserError when `out` is not a folder that can be listed.
+    """
+    try:
+        summary = _read_summary(out)  # before the listing: a job that ends meanwhile must not look wrong
+        folder = _list(out)
+    except OSError as error:
+        raise UserError(f"cannot read {out}: {first_line(error)}; name the -o of a run") from error
+    promise = _read_promise(out, folder)
+    if isinstance(promise, Problem):
+        return Verification((promise,))
+    plan = promise.plan
+    parts = [
+        check_part(out, promise, part, part.name in folder.rejects)
+        for part in map(plan.part, range(plan.parts))
+        if part.name in folder.parts
+    ]
+    rows, rejects = sum(part.rows for part in parts), sum(part.rejects for part in parts)
+    return Verification(
+        problems=(
+            *_check_names(plan, folder),
+            *_check_summary(summary, None if any(part.problems for part in parts) else rows + rejects),
+            *(_check_repeats(out, parts) if promise.columns.id is not None else ()),
+            *(problem for part in parts for problem in part.problems),
+        ),
+        notes=_notes(summary, folder),
+        parts_planned=plan.parts,
+        parts=len(parts),
+        parts_wrong=sum(bool(part.problems) for part in parts),
+        rows_planned=plan.rows,
+        rows=rows,
+        rejects=rejects,
+        norms=_together([part.norms for part in parts if part.norms]),
+        vectors=f"{promise.dim} x {promise.dtype}",
+    )
+
+
+def in_words(found: Verification) -> str:
+    """A line with the counts, then a line for each problem (20 at most), what mends them, and the notes."""
+    counts = (
+        f"{found.rows:,} rows embedded and {found.rejects:,} rejected of {found.rows_planned:,}, "
+        f"in {found.parts:,} of {found.parts_planned:,} parts"
+    )
+    if found.norms:
+        norms = found.norms
+        counts += f"; {found.vectors}, norms {norms.lowest:.4g} to {norms.highest:.4g}, mean {norms.mean:.4g}"
+    lines = [f"{'OK' if found.ok else 'NOT OK'}: {counts}", *map(str, found.problems[:_SHOWN])]
+    if len(found.problems) > _SHOWN:
+        lines.append(f"… and {len(found.problems) - _SHOWN:,} more")
+    if found.parts_wrong:
+        lines.append(
+            f"to mend a damaged part ({found.parts_wrong:,} of them): delete it and the file of its name in "
+            f"{REJECTS}, then run the same command again; that does only what is missing"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
+
+
+def _list(out: Path) -> _Folder:
+    rejects: set[str] = set()
+    with os.scandir(out) as entries:
+        names = {entry.name for entry in entries}
+    if REJECTS in names:
+        with os.scandir(out / REJECTS) as entries:
+            rejects = {entry.name for entry in entries}
+    hidden = [name for name in (*names, *rejects) if name.startswith(".") and name.endswith(".tmp")]
+    return _Folder(
+        parts=frozenset(name for name in names if name.endswith(".parquet") and name[0] not in "._"),
+        rejects=frozenset(name for name in rejects if name[0] not in "._"),
+        left_over=len(hidden),
+    )
+
+
+def _read_promise(out: Path, folder: _Folder) -> Promise | Problem:
+    try:
+        run = read_run(out)
+        if run is None:
+            what = f"missing, beside {_count(len(folder.parts), 'part')}: not the output of a run"
+            return Problem(RUN_FILE, None, what)
+        return promise_of(run)
+    except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        cause = error.__cause__ or error
+        reason = f"{type(cause).__name__}: {first_line(cause)}"
+    return Problem(RUN_FILE, None, f"cannot be read ({reason}), so that nothing here can be checked against it")
+
+
+def _read_summary(out: Path) -> bytes | None:
+    """None when it is not there; nothing in it when it cannot be read."""
+    try:
+        return (out / SUMMARY_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return b""
+
+
+def _check_names(plan: Plan, folder: _Folder) -> list[Problem]:
+    """Parts that should be there and are not, and the other way round."""
+    problems = []
+    planned = [plan.part(index).name for index in range(plan.parts)]
+    missing = [index for index, name in enumerate(planned) if name not in folder.parts]
+    if missing:
+        rows = plan.rows_of(np.array(missing, np.int64))
+        what = (
+            f"the first of {_count(len(missing), 'missing part')} of {plan.parts:,}, with {_count(rows, 'row')}; "
+            "run the same command again (or without --batch)"
+        )
+        problems.append(Problem(planned[missing[0]], None, what))
+    for strays, prefix, what in (
+        (folder.parts.difference(planned), "", f"not a part of this run ({RUN_FILE})"),
+        (folder.rejects.difference(planned), f"{REJECTS}/", "rejects of no part of this run"),
+    ):
+        if strays:
+            more = f", and {len(strays) - 1:,} more" if len(strays) > 1 else ""
+            problems.append(Problem(prefix + min(strays), None, f"{what}{more}; move it away"))
+    return problems
+
+
+def _check_summary(summary: bytes | None, rows: int | None) -> list[Problem]:
+    """`rows` are those here, rejects among them; None when damage keeps them from being counted."""
+    if summary is None:
+        return []
+    try:
+        said = json.loads(summary)
+        if not isinstance(said, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
+        return [Problem(SUMMARY_FILE, None, f"cannot be read ({first_line(error)}); run the same command again")]
+    if rows is not None and said.get("complete") is True and said.get("rows_total") != rows:
+        what = f"says complete, with rows_total {shown(said.get('rows_total'))}; here are {rows:,}"
+        return [Problem(SUMMARY_FILE, None, what)]
+    return []
+
+
+def _check_repeats(out: Path, parts: Sequence[PartFound]) -> list[Problem]:
+    names = [
+        name
+        for part in parts
+        if part.of_run
+        for name in (part.name, *([f"{REJECTS}/{part.name}"] if part.rejects else []))
+    ]
+
+    def scan() -> Iterator[tuple[str, pa.Array]]:
+        for name in names:
+            yield name, read_ids(out / name)
+
+    try:
+        repeat = find_repeat(scan, sum(part.rows + part.rejects for part in parts))
+    except READ_ERRORS as error:
+        return [Problem(str(out), None, f"changed while it was read ({first_line(error)}); verify it again")]
+    if repeat is None:
+        return []
+    what = (
+        f"id {shown(repeat.value)} is also in {repeat.first_file} row {repeat.first_row} "
+        f"({_count(repeat.count, 'row')} repeat an earlier id): "
+        "either the input repeats it, or a file here is a copy of another"
+    )
+    return [Problem(repeat.file, repeat.row, what)]
+
+
+def _notes(summary: bytes | None, folder: _Folder) -> tuple[str, ...]:
+    notes = []
+    if summary is None:
+        notes.append(f"no {SUMMARY_FILE}: the job has not ended yet, or was cut off")
+    if folder.left_over:
+        notes.append(f"{_count(folder.left_over, 'hidden file')} of a writer that is at work or was cut off")
+    return tuple(notes)
+
+
+def _together(norms: Sequence[Norms]) -> Norms | None:
+    if not norms:
+        return None
+    return Norms(
+        vectors=sum(each.vectors for each in norms),
+        lowest=min(each.lowest for each in norms),
+        highest=max(each.highest for each in norms),
+        total=sum(each.total for each in norms),
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
