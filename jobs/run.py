@@ -217,6 +217,8 @@ def _sum_up(
         queue,
         driver,
         rows_total=job.plan.rows,
+        rows_there=job.plan.rows_of(there.indexes),
+        rejects_there=there.rejects,
         complete=complete,
         seconds=seconds,
         cpu_seconds=cpu_seconds if cpu_seconds is not None else sum(psutil.Process().cpu_times()[:2]),

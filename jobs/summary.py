@@ -14,11 +14,11 @@ from jobs.verdict import judge
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`rows_total` = `rows_embedded` (by this run) + `rows_resumed` (already there) + `rows_rejected` (in all),
-    once `complete`.
+    """The output as it is now, and what this run took to get there.
 
-    `complete` speaks of the whole output, `rows_total` too; with `--batch N` they cover the other batches as well.
-    `seconds` is from the first lease to the last durable part; rates are over it. `unique_texts` counts texts sent.
+    Once `complete`, `rows_total` = `rows_embedded` by this run + `rows_resumed`, which were already there,
+    + `rows_rejected` by this run or an earlier one; with `--batch N` these cover the other batches too. `seconds`
+    is from the first lease to the last durable part, and rates are over it. `unique_texts` counts texts sent.
     """
 
     complete: bool
@@ -56,13 +56,15 @@ def summarise(
     driver: DriverStatus | None,
     *,
     rows_total: int,
+    rows_there: int,
+    rejects_there: int,
     complete: bool,
     seconds: float,
     cpu_seconds: float,
     model: str,
     dim: int,
 ) -> Summary:
-    """`driver` is None when there was nothing left to do."""
+    """`driver` is None when there was nothing left to do; `rows_there` are in the folder now, rejects included."""
     endpoints = driver.endpoints if driver else ()
     tokens = sum(endpoint.tokens for endpoint in endpoints)
     embedded = queue.rows_done - queue.rejects_done
@@ -76,8 +78,8 @@ def summarise(
         complete=complete,
         rows_total=rows_total,
         rows_embedded=embedded,
-        rows_rejected=queue.rejects_resumed + queue.rejects_done,
-        rows_resumed=queue.rows_resumed - queue.rejects_resumed,
+        rows_rejected=rejects_there,
+        rows_resumed=rows_there - rejects_there - embedded,
         unique_texts=sum(endpoint.unique_texts for endpoint in endpoints),
         tokens=tokens,
         seconds=round(seconds, 3),

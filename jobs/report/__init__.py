@@ -75,14 +75,13 @@ def _outcome(summary: Summary) -> _Outcome:
 
 
 def _parts(summary: Summary) -> tuple[_Part, ...]:
-    """All rows of the input. Those that this run was not asked for are there already once all is complete."""
+    """All rows of the input."""
     rest = summary.rows_total - summary.rows_embedded - summary.rows_resumed - summary.rows_rejected
-    there = summary.rows_resumed + (rest if summary.complete else 0)
     return (
         _Part(summary.rows_embedded, "now", "embedded by this run"),
-        _Part(there, "before", "already there"),
+        _Part(summary.rows_resumed, "before", "already there"),
         _Part(summary.rows_rejected, "rejected", "rejected"),
-        _Part(0 if summary.complete else rest, "rest", "to do (run the same command again), or of another batch"),
+        _Part(rest, "rest", "to do: run the same command again"),
     )
 
 

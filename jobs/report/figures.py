@@ -49,7 +49,7 @@ def figures(timeline: Timeline, looks: dict[str, str]) -> tuple[Figure, ...]:
         return ()
     axis = lay_out([each.started for each in stretches], [each.seconds for each in stretches])
     sampled = _Sampled(stretches, looks, _width_s(stretches, len(looks)))
-    smooth_s = min(_LUMP_S, sum(each.seconds for each in stretches) / 20)
+    smooth_s = min(_LUMP_S, sum(each.seconds for each in stretches) / 10)
     return (
         *_rows(axis, replace(sampled, width_s=max(sampled.width_s, smooth_s))),
         _requests(axis, sampled),
