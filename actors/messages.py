@@ -157,7 +157,8 @@ class Report:
     """An embedder's half-second report to the driver.
 
     `starved_s`, `cpu_s` and `write_wait_s` are cumulative seconds: room at an endpoint but no text to
-    send; CPU of this process; reading paused because finished parts were not yet written.
+    send; CPU of this process; reading paused because finished parts were not yet written. `uptime_s` is since
+    the embedder began: a driver that hears of it for the first time can tell whether it is itself the new one.
     """
 
     embedder: str
@@ -169,6 +170,7 @@ class Report:
     starved_s: float
     cpu_s: float
     write_wait_s: float
+    uptime_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,4 +57,5 @@ class RayDriver:
 
 
 async def _call(method: Any, *args: object) -> Any:
-    return await asyncio.wait_for(method.remote(*args), _CALL_S)
+    async with asyncio.timeout(_CALL_S):
+        return await method.remote(*args)

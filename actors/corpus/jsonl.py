@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from actors.corpus.base import Rows, Survey
-from actors.errors import UserError
+from actors.errors import FAILED, UserError
 from actors.messages import Columns, Part, SourceFile
 
 _BLOCK = 4 << 20
@@ -67,7 +67,7 @@ class JsonlReader:
         while True:
             line = self._file.readline()
             if not line:
-                raise UserError(f"{self._name} ended at row {self._row}: it changed while the job ran; run again")
+                raise UserError(f"{self._name} ends at row {self._row}: it changed since the job began", FAILED)
             if line not in (b"\n", b"\r\n"):
                 self._row += 1
                 return line
@@ -125,7 +125,7 @@ def _rows(lines: list[bytes], columns: Columns) -> Rows:
 def _object(line: bytes, row: int, bad: dict[int, str]) -> dict[str, Any]:
     try:
         value = _decode(line.removeprefix(_BYTE_ORDER_MARK))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         bad[row] = f"not JSON: {error}"
         return {}
     if not isinstance(value, dict):
@@ -144,19 +144,29 @@ def _text(value: dict[str, Any], column: str, row: int, bad: dict[int, str]) -> 
 
 def _column(objects: list[dict[str, Any]], name: str, type_: pa.DataType, bad: dict[int, str]) -> pa.Array:
     values = [each.get(name) for each in objects]
-    try:
-        return pa.array(values, type_)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        pass
+    array = _as(values, type_)
+    if array is not None:
+        return array
     fitting: list[Any] = []
     for row, value in enumerate(values):
-        try:
-            pa.array([value], type_)
-            fitting.append(value)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            fitting.append(None)
+        if _as([value], type_) is None:
             bad[row] = f"'{name}' is {str(value)[:40]!r}, not {type_} as in the first rows"
+            value = None
+        fitting.append(value)
     return pa.array(fitting, type_)
+
+
+def _as(values: list[Any], type_: pa.DataType) -> pa.Array | None:
+    """The array that holds just these values; None when there is none. Arrow alone would make 1.5 into 1."""
+    try:
+        array = pa.array(values, type_)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return None
+    if array.to_pylist() != values:
+        return None
+    if not pa.types.is_boolean(type_) and any(isinstance(value, bool) for value in values):
+        return None  # True == 1
+    return array
 
 
 def _sample_types(path: str) -> dict[str, pa.DataType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.corpus.base import NO_CHECKPOINTS, Rows, Survey
-from actors.errors import UserError
+from actors.errors import FAILED, UserError
 from actors.messages import Columns, Part, SourceFile
 
 _BATCH_ROWS = 8192
+_ENDS_BYTES = 1 << 16
 _READ_BUFFER = 1 << 20  # stream column chunks: a row group may be larger than memory
 
 
@@ -26,17 +28,21 @@ class ParquetFormat:
             with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow
                 rows = file.metadata.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} is not a readable Parquet file: {_first_line(error)}") from error
+        if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+            raise UserError(f"{path} has two columns called '{twice[0]}'; rename one of them")
         return Survey(
             rows=rows,
             size=Path(path).stat().st_size,
-            fingerprint=_footer_checksum(path),
+            fingerprint=_checksum(path),
             types={field.name: field.type for field in schema},
             checkpoints=NO_CHECKPOINTS,
         )
 
     def open(self, file: SourceFile, columns: Columns) -> ParquetReader:
+        if self.survey(file.path).fingerprint != file.fingerprint:
+            raise UserError(f"{file.name} changed since the job began", FAILED)
         return ParquetReader(file, columns)
 
 
@@ -54,7 +60,8 @@ class ParquetReader:
         group = int(np.searchsorted(self._group_starts, part.offset, "right")) - 1
         if self._row < 0 or part.offset < self._row or self._group_starts[group] > self._row:
             self._start(group)
-        self._take(part.offset - self._row)
+        for _ in self._take(part.offset - self._row):
+            pass  # skipped rows are dropped as they come: a row group may be larger than memory
         table = pa.Table.from_batches(self._take(part.rows), schema=self._projected_schema())
         return _rows(table.combine_chunks(), self._columns)
 
@@ -75,29 +82,28 @@ class ParquetReader:
         self._rest = None
         self._row = int(self._group_starts[group])
 
-    def _take(self, rows: int) -> list[pa.RecordBatch]:
+    def _take(self, rows: int) -> Iterator[pa.RecordBatch]:
         """The next `rows` rows, moving on."""
-        taken: list[pa.RecordBatch] = []
         while rows > 0:
             batch = self._rest if self._rest is not None else next(self._batches)
             batch = batch.select(self._columns.needed)
             head = batch.slice(0, rows)
             self._rest = batch.slice(rows) if rows < batch.num_rows else None
-            taken.append(head)
             rows -= head.num_rows
             self._row += head.num_rows
-        return taken
+            yield head
 
 
 def _rows(table: pa.Table, columns: Columns) -> Rows:
     bad: dict[int, str] = {}
     ids = None
     if columns.id is not None:
-        ids = _one_array(table.column(columns.id), columns.id_type)
+        ids = _checked(_one_array(table.column(columns.id), columns.id_type), columns.id, bad)
         for row in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
-            bad[int(row)] = f"column '{columns.id}' is null"
+            bad.setdefault(int(row), f"'{columns.id}' is null")
     keep = tuple(
-        _one_array(table.column(name), type_) for name, type_ in zip(columns.keep, columns.keep_types, strict=True)
+        _checked(_one_array(table.column(name), type_), name, bad)
+        for name, type_ in zip(columns.keep, columns.keep_types, strict=True)
     )
     texts = _texts(_one_array(table.column(columns.text), pa.string()), bad)
     return Rows(texts=texts, ids=ids, keep=keep, bad=bad)
@@ -115,24 +121,41 @@ def _texts(array: pa.Array, bad: dict[int, str]) -> list[str | None]:
         texts: list[str | None] = array.to_pylist()
         return texts
     except UnicodeDecodeError:
-        # Parquet does not check that a string is UTF-8; only the rows that are not may be lost
-        texts = []
-        for row, raw in enumerate(array.cast(pa.binary()).to_pylist()):
-            try:
-                texts.append(None if raw is None else raw.decode())
-            except UnicodeDecodeError:
-                texts.append(None)
-                bad[row] = "the text is not valid UTF-8"
-        return texts
+        return _readable(array, "the text", bad)
 
 
-def _footer_checksum(path: str) -> str:
-    """Of the footer, which holds each column chunk's place, size and statistics: it changes with the content."""
+def _checked(array: pa.Array, name: str, bad: dict[int, str]) -> pa.Array:
+    """`array`, with null for what is no UTF-8: one such value would make the whole part unreadable."""
+    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+        return array
+    try:
+        array.validate(full=True)
+        return array
+    except pa.ArrowInvalid:
+        return pa.array(_readable(array, f"'{name}'", bad), array.type)
+
+
+def _readable(array: pa.Array, what: str, bad: dict[int, str]) -> list[str | None]:
+    """Parquet does not check that a string is UTF-8; only the rows that are not may be lost."""
+    values: list[str | None] = []
+    binary = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
+    for row, raw in enumerate(array.view(binary).to_pylist()):
+        try:
+            values.append(None if raw is None else raw.decode())
+        except UnicodeDecodeError:
+            values.append(None)
+            bad[row] = f"{what} is not valid UTF-8"
+    return values
+
+
+def _checksum(path: str) -> str:
+    """Of the footer, which holds each column chunk's place, size and statistics, and of both ends of the data."""
     with Path(path).open("rb") as file:
+        head = file.read(_ENDS_BYTES)
         file.seek(-8, 2)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(-(8 + length), 2)
-        return f"{zlib.crc32(file.read(length)):08x}"
+        footer = 8 + int.from_bytes(file.read(4), "little")
+        file.seek(-min(file.seek(0, 2), footer + _ENDS_BYTES), 2)
+        return f"{zlib.crc32(file.read(), zlib.crc32(head)):08x}"
 
 
 def _first_line(error: BaseException) -> str:

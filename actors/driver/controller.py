@@ -50,6 +50,11 @@ class _Endpoint:
     errors: dict[str, int] = field(default_factory=dict)
     ticked: dict[str, Any] = field(default_factory=dict)  # the totals at the last tick
 
+    def forget(self, report: EndpointReport) -> None:
+        """Count the work of before this driver began in no tick's observation."""
+        for name in ("answers", "rows", "tokens"):
+            self.ticked[name] = self.ticked.get(name, 0) + getattr(report, name)
+
 
 class Controller:
     """One policy an endpoint; an endpoint's limit is shared among the embedders that are heard from."""
@@ -76,7 +81,10 @@ class Controller:
             known = self._embedders[report.embedder] = _Embedder(report, now, report.cpu_s)
         known.report, known.heard = report, now
         for each in report.endpoints:
-            self._count(self._endpoints[each.endpoint], known.seen.get(each.endpoint), each)
+            before = known.seen.get(each.endpoint)
+            if before is None and report.uptime_s > SILENT_S:
+                self._endpoints[each.endpoint].forget(each)
+            self._count(self._endpoints[each.endpoint], before, each)
             known.seen[each.endpoint] = each
         if self._first_answer is None and any(endpoint.answers for endpoint in self._endpoints.values()):
             self._first_answer = now

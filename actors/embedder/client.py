@@ -56,7 +56,7 @@ class EmbeddingClient:
     async def _send(self, request: Request) -> bytes:
         try:
             response = await self._http.request(request.method, request.url, content=request.body)
-        except (httpx.TransportError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+        except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise Fault(Kind.TRANSPORT, _why(error)) from error
         if response.status_code != 200:
             raise self._dialect.fault(response.status_code, response.headers, response.content)
@@ -95,6 +95,8 @@ def _key(variable: str) -> str:
     if not key:
         name = "named by --api-key-env" if _may_be_a_key(variable) else variable
         raise UserError(f"the environment variable {name} is not set; it should hold the API key")
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the API key in {variable} holds characters that no HTTP header can; set it again")
     return key
 
 

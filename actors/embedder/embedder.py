@@ -55,14 +55,16 @@ class Embedder:
         self._rows_per_s = 0.0  # delivered, over the last report's time
         self._starved_s = 0.0
         self._write_wait_s = 0.0
+        self._writing = 0  # parts
+        self._began = time.monotonic()
         self._stopping = False
-
-    async def run(self) -> None:
-        """Work until every part is durable. Raises UserError when the job must end."""
         self._window = Window()
         self._leases: asyncio.Queue[Lease] = asyncio.Queue()
         self._wake = asyncio.Event()  # something to tell the queue
         self._less_open = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until every part is durable. Raises UserError when the job must end."""
         self._intake = Intake(self._spec)
         self._writer = ThreadPoolExecutor(1, "write")
         self._gauge: Gauge | None = await asyncio.to_thread(
@@ -107,8 +109,7 @@ class Embedder:
             stopping = self._stopping
             if stopping:
                 self._window.close()
-                if self._busy:
-                    await asyncio.wait(self._busy, timeout=STOP_S)
+                await self._drain()
             grant = await self._claim()
             if grant.finished or stopping:
                 return
@@ -118,7 +119,15 @@ class Embedder:
                 self._leases.put_nowait(lease)
             await asyncio.sleep(SOON_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), BEAT_S)
+                async with asyncio.timeout(BEAT_S):
+                    await self._wake.wait()
+
+    async def _drain(self) -> None:
+        """Let requests come in and the parts that they complete be written, for a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                while self._busy:
+                    await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
 
     async def _claim(self) -> Grant:
         self._wake.clear()
@@ -142,6 +151,8 @@ class Embedder:
 
     def _window_goal(self) -> int:
         """Rows to have ready: enough that no endpoint waits for a lease, no more than memory allows."""
+        if not any(lane.limit for lane in self._lanes.values()):
+            return 0
         inflight = sum(lane.limit * min(lane.batch_rows, self._typical_batch) for lane in self._lanes.values())
         goal = max(WINDOW_REQUESTS * inflight, int(WINDOW_S * self._rows_per_s), WINDOW_ROWS)
         return max(1, min(goal, MAX_OPEN_BYTES // self._row_bytes))
@@ -159,11 +170,12 @@ class Embedder:
                 await self._memory()
 
     async def _memory(self) -> None:
-        waiting_since = time.monotonic()
         while self._open_rows * self._row_bytes > MAX_OPEN_BYTES:
             self._less_open.clear()
+            since, for_disk = time.monotonic(), self._writing > 0
             await self._less_open.wait()
-        self._write_wait_s += time.monotonic() - waiting_since
+            if for_disk:
+                self._write_wait_s += time.monotonic() - since
 
     async def _feed(self, lane: Lane) -> None:
         """Keep one endpoint as full as its order says."""
@@ -174,7 +186,8 @@ class Embedder:
                 return
             if reading:
                 self._starved_s += time.monotonic() - idle_since
-            batch = self._window.take(lane.batch_rows, lane.batch_tokens)
+            # another order may have come while this waited
+            batch = self._window.take(lane.batch_rows, lane.batch_tokens) if lane.has_room else None
             if batch is None:
                 continue
             lane.start()
@@ -192,6 +205,7 @@ class Embedder:
         """Begin to write the part if it is complete, once."""
         if part.complete and part.part.index in self._open:
             del self._open[part.part.index]
+            self._writing += 1
             self._begin(self._write(part))
 
     async def _write(self, part: OpenPart) -> None:
@@ -202,6 +216,7 @@ class Embedder:
             raise UserError(
                 f"cannot write {self._spec.out}/{part.part.name}: {error.strerror or error}", 1
             ) from error
+        self._writing -= 1
         self._open_rows -= part.part.rows
         self._less_open.set()
         self._held.discard(done.index)
@@ -216,12 +231,13 @@ class Embedder:
     async def _report(self) -> None:
         """Tell the driver, and do as it says; when it is away, go on as before."""
         while True:
-            report = self._summarise()
+            report, reported = self._summarise(), time.monotonic()
             orders = await self._driver.report(report)
             for url, order in (orders.by_endpoint if orders else {}).items():
                 self._lanes[url].obey(order)
             await asyncio.sleep(REPORT_S)
-            self._rows_per_s = (self._delivered() - sum(each.rows for each in report.endpoints)) / REPORT_S
+            rows = self._delivered() - sum(each.rows for each in report.endpoints)
+            self._rows_per_s = rows / (time.monotonic() - reported)
 
     def _delivered(self) -> int:
         return sum(lane.rows for lane in self._lanes.values())
@@ -237,6 +253,7 @@ class Embedder:
             starved_s=self._starved_s,
             cpu_s=time.process_time(),
             write_wait_s=self._write_wait_s,
+            uptime_s=time.monotonic() - self._began,
         )
 
 

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     BAD_REQUEST = "bad_request"  # refused for its content
     WRONG_ANSWER = "wrong_answer"  # status 200, but not the vectors of these texts
     AUTH = "auth"
+    QUOTA = "quota_spent"  # no use in waiting
     NOT_FOUND = "not_found"  # no such route or model
 
 
@@ -28,25 +29,26 @@ class Then(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`attempts` None: as many as fit into the endpoint's patience.
+    """`attempts` None: as long as the endpoint has not been away for longer than its patience.
 
-    `proof`: before a single text is blamed, the server must show that it embeds a text of our own;
-    a server that cannot is away, not the text bad.
+    Before a single text is blamed, the server must show that it embeds a text of our own, and is then asked once
+    more. `doubt`: it must do so before the texts are halved at all, since the server itself may be away.
     """
 
     attempts: int | None
     then: Then
-    proof: bool = False
+    doubt: bool = False
 
 
 POLICIES: dict[Kind, Policy] = {
     Kind.OVERLOADED: Policy(attempts=None, then=Then.STOP),
-    Kind.TRANSPORT: Policy(attempts=None, then=Then.STOP),
-    Kind.BACKEND: Policy(attempts=3, then=Then.SPLIT, proof=True),
+    Kind.TRANSPORT: Policy(attempts=4, then=Then.SPLIT, doubt=True),
+    Kind.BACKEND: Policy(attempts=2, then=Then.SPLIT, doubt=True),
     Kind.TOO_LARGE: Policy(attempts=1, then=Then.SPLIT),
-    Kind.BAD_REQUEST: Policy(attempts=1, then=Then.SPLIT, proof=True),
-    Kind.WRONG_ANSWER: Policy(attempts=3, then=Then.SPLIT, proof=True),
+    Kind.BAD_REQUEST: Policy(attempts=1, then=Then.SPLIT),
+    Kind.WRONG_ANSWER: Policy(attempts=3, then=Then.SPLIT),
     Kind.AUTH: Policy(attempts=1, then=Then.STOP),
+    Kind.QUOTA: Policy(attempts=1, then=Then.STOP),
     Kind.NOT_FOUND: Policy(attempts=1, then=Then.STOP),
 }
 

@@ -35,6 +35,7 @@ class Lane:
         self._tokens = 0
         self._errors: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_MOST_LATENCIES)
+        self._away_since: float | None = None  # the first fault since the last answer
 
     def obey(self, order: Order) -> None:
         """From now on keep to `order`; what is in flight stays."""
@@ -56,9 +57,13 @@ class Lane:
 
     async def room(self) -> None:
         """Wait until one more batch may be delivered."""
-        while self._inflight >= self._order.limit:
+        while not self.has_room:
             self._change.clear()
             await self._change.wait()
+
+    @property
+    def has_room(self) -> bool:
+        return self._inflight < self._order.limit
 
     def start(self) -> None:
         """Take a place in flight; `deliver` gives it back."""
@@ -92,50 +97,72 @@ class Lane:
 
     async def _deliver(self, batch: Batch) -> None:
         try:
-            answer = await self._retrying(batch.texts)
+            answer = await self._answer(batch)
         except Fault as fault:
-            if fault.policy.then is Then.STOP:
-                raise fatal(self._client.endpoint, fault) from fault
             await self._divide(batch, fault)
             return
         batch.place(answer.vectors)
         self.rows += len(batch)
         self._tokens += answer.tokens or sum(len(text.encode()) for text in batch.texts) // 4
 
+    async def _answer(self, batch: Batch) -> Answer:
+        """The vectors, or the Fault that these texts cause at a server that works."""
+        try:
+            return await self._retrying(batch.texts)
+        except Fault as fault:
+            if not (fault.policy.doubt or len(batch) == 1) or fault.kind is Kind.TOO_LARGE:
+                raise
+            await self._prove(fault)
+        return await self._once(batch.texts)
+
     async def _divide(self, batch: Batch, fault: Fault) -> None:
         """Halve until the texts that the server cannot take stand alone."""
+        if fault.policy.then is Then.STOP:
+            raise fatal(self._client.endpoint, fault) from fault
         if fault.most_rows:
             self._most_rows = fault.most_rows
-        if len(batch) > 1:
-            for half in batch.halves():
-                await self._deliver(half)
+        if len(batch) == 1:
+            batch.refuse(str(fault.kind), fault.status, fault.detail)
             return
-        if fault.policy.proof:
-            await self._prove(fault)
-        batch.refuse(str(fault.kind), fault.status, fault.detail)
+        for half in batch.halves():
+            await self._deliver(half)
 
     async def _prove(self, accusing: Fault) -> None:
-        """Return when the server embeds a text of our own; UserError when it does not within the patience."""
-        give_up_at = time.monotonic() + self._patience_s
+        """Return when the server embeds a text of our own; UserError when it stays away for the patience."""
         while True:
             try:
                 await self._retrying([_PROOF_TEXT])
                 return
             except Fault as fault:
-                if fault.policy.then is Then.STOP or time.monotonic() > give_up_at:
+                if fault.policy.then is Then.STOP or self._away_s() > self._patience_s:
                     raise fatal(self._client.endpoint, accusing) from fault
             await asyncio.sleep(1.0)
 
     async def _retrying(self, texts: Sequence[str]) -> Answer:
-        """One answer, tried again as the fault's policy says."""
+        """One answer, tried again as the policy of each fault says. UserError when the job must end."""
+        failed: Counter[Kind] = Counter()
+
+        def enough(state: RetryCallState) -> bool:
+            fault = _fault(state)
+            failed[fault.kind] += 1
+            attempts = fault.policy.attempts
+            if attempts is not None:
+                return failed[fault.kind] >= attempts
+            return max(self._away_s(), fault.retry_after_s or 0.0) > self._patience_s
+
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(Fault),
             wait=_wait,
-            stop=self._enough,
+            stop=enough,
             before_sleep=self._count_retry,
             reraise=True,
         )
-        return await attempts(self._once, texts)
+        try:
+            return await attempts(self._once, texts)
+        except Fault as fault:
+            if fault.policy.then is Then.STOP:
+                raise fatal(self._client.endpoint, fault) from fault
+            raise
 
     async def _once(self, texts: Sequence[str]) -> Answer:
         self._requests += 1
@@ -144,16 +171,16 @@ class Lane:
             answer = await self._client.embed(texts, self._dim)
         except Fault as fault:
             self._errors[fault.kind] += 1
+            self._away_since = self._away_since or time.monotonic()
             raise
+        self._away_since = None
         self._answers += 1
         self._latencies.append(time.monotonic() - sent)
         return answer
 
-    def _enough(self, state: RetryCallState) -> bool:
-        attempts = _fault(state).policy.attempts
-        if attempts is not None:
-            return state.attempt_number >= attempts
-        return (state.seconds_since_start or 0) >= self._patience_s
+    def _away_s(self) -> float:
+        """For how long nothing but faults has come."""
+        return time.monotonic() - self._away_since if self._away_since is not None else 0.0
 
     def _count_retry(self, _: RetryCallState) -> None:
         self._retries += 1

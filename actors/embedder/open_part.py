@@ -11,9 +11,19 @@ import pyarrow as pa
 
 from actors.corpus import Rows
 from actors.messages import JobSpec, Part, PartDone
-from actors.output.parts import REJECTS_PROPERTY, Reject, clear_rejects, part_schema, write_part, write_rejects
+from actors.output.parts import (
+    REJECTS_PROPERTY,
+    Reject,
+    clear_rejects,
+    part_schema,
+    rejects_of,
+    write_part,
+    write_rejects,
+)
 
 Ints = npt.NDArray[np.int64]
+
+_MOST_HALF = float(np.finfo(np.float16).max)
 
 
 class OpenPart:
@@ -43,7 +53,13 @@ class OpenPart:
         return [texts[row] or "" for row in rows]
 
     def place(self, rows: Ints, vectors: npt.NDArray[np.float32]) -> None:
-        """Take the vectors of `rows`, float32[len(rows), dim]."""
+        """Take the vectors of `rows`, float32[len(rows), dim]; one that float16 cannot hold becomes a reject."""
+        if self._vectors.dtype == np.float16:
+            beyond = np.abs(vectors).max(axis=1) > _MOST_HALF
+            self.reject(
+                rows[beyond], "beyond_float16", None, "a value is too large for float16; use --dtype float32"
+            )
+            vectors = np.clip(vectors, -_MOST_HALF, _MOST_HALF)
         self._vectors[rows] = vectors
         self._pending -= len(rows)
 
@@ -61,11 +77,17 @@ class OpenPart:
         return self._pending == 0
 
     def write(self, spec: JobSpec, writer: str) -> PartDone:
-        """Make the part durable, its rejects before it. Blocks; call it in a thread."""
+        """Make the part durable, its rejects before it. Blocks; call it in a thread.
+
+        A part that another holder made durable meanwhile stays as it is.
+        """
+        out = Path(spec.out)
+        there = rejects_of(out / self.part.name)
+        if there is not None:
+            return PartDone(self.part.index, self.part.rows, there)
         ids = self._rows.ids
         if ids is None:
             ids = pa.array(np.arange(self.part.first_row, self.part.first_row + self.part.rows, dtype=np.int64))
-        out = Path(spec.out)
         keep: Sequence[pa.Array] = self._rows.keep
         vectors = self._vectors
         if self._rejects:

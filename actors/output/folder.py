@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,17 +83,16 @@ def sweep(out: Path, everything: bool) -> None:
     """Remove hidden files that a killed writer left: old ones, or all of them when no writer can be alive."""
     for folder in (out, out / REJECTS):
         for path in folder.glob(".*.tmp"):
-            if everything or time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its writer is alive and has just renamed it
+                if everything or time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                    path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system lets a folder be opened."""
-    try:
+    """Make a rename durable, where the system lets a folder be opened and synced."""
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ PLAN_PROPERTY = "rayembed.plan"  # in the footer of each part: the fingerprint o
 REJECTS_PROPERTY = "rayembed.rejects"  # in the footer of each part: how many planned rows are rejects
 
 _MAX_DETAIL = 500
+_VECTOR_LEAF = "embedding.list.element"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +83,38 @@ def write_rejects(
     publish(target / name, lambda hidden: pq.write_table(table, hidden), writer)
 
 
+def rejects_of(path: Path) -> int | None:
+    """How many planned rows the part stands for without holding them; None when there is no such part."""
+    try:
+        properties = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    count = properties.get(REJECTS_PROPERTY.encode())
+    return None if count is None else int(count)
+
+
 def clear_rejects(folder: Path, name: str) -> None:
     """A writer killed before its part was there may have left rejects that are none this time."""
     (folder / REJECTS / name).unlink(missing_ok=True)
 
 
+@lru_cache(maxsize=8)
+def _leaves(schema: pa.Schema) -> frozenset[str]:
+    """The paths of Parquet's own columns: a nested Arrow column has some below it."""
+    file = io.BytesIO()
+    pq.ParquetWriter(file, schema).close()
+    columns = pq.ParquetFile(file).schema
+    return frozenset(columns.column(i).path for i in range(len(columns)))
+
+
 def _write(path: Path, table: pa.Table, properties: dict[str, str]) -> None:
     # Vectors hardly repeat or compress: dictionary, statistics and a codec would cost more CPU than all the rest
-    others = [name for name in table.column_names if name != "embedding"]
+    others = _leaves(table.schema) - {_VECTOR_LEAF}
     with pq.ParquetWriter(
         path,
         table.schema,
-        compression={**dict.fromkeys(others, "zstd"), "embedding.list.element": "none"},
-        use_dictionary=[name for name in others if name != "id"],
+        compression={**dict.fromkeys(others, "zstd"), _VECTOR_LEAF: "none"},
+        use_dictionary=sorted(others - {"id"}),
         write_statistics=["id"],
         write_page_checksum=True,
     ) as writer:

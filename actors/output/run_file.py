@@ -28,16 +28,17 @@ def identity(plan: Plan, columns: Columns, model: str, dim: int, dtype: str) -> 
             "text": columns.text,
             "id": columns.id,
             "id_type": str(columns.id_type),
-            "keep": {name: str(type_) for name, type_ in zip(columns.keep, columns.keep_types, strict=True)},
+            "keep": [[name, str(type_)] for name, type_ in zip(columns.keep, columns.keep_types, strict=True)],
         },
+        # what follows from other things comes after them: the first difference is the one that is named
+        "input": [[file.name, file.rows, file.size, file.fingerprint] for file in plan.files],
         "plan": {
+            "limit": plan.limit,
+            "rows_per_batch": plan.rows_per_batch,
+            "rows_per_part": plan.rows_per_part,
             "rows": plan.rows,
             "parts": plan.parts,
-            "rows_per_part": plan.rows_per_part,
-            "rows_per_batch": plan.rows_per_batch,
-            "limit": plan.limit,
         },
-        "input": [[file.name, file.rows, file.size, file.fingerprint] for file in plan.files],
     }
 
 

@@ -68,9 +68,9 @@ class Ledger:
             self._acknowledge(done, holder, now)
         if claim.sequence < holder.sequence:
             return Grant((), self.finished)
+        holder.deadline = now + LEASE_S
         if claim.sequence > holder.sequence:
             holder.sequence = claim.sequence
-            holder.deadline = now + LEASE_S
             self._reconcile(holder, claim.held, now)
             leases = self._lend(holder, claim.wanted_rows, now)
             holder.answer = Grant(leases, self.finished)
@@ -140,6 +140,8 @@ class Ledger:
 
     def _lend(self, holder: _Holder, wanted_rows: int, now: float) -> tuple[Lease, ...]:
         leases: list[Lease] = []
+        # near the end an embedder gets less than it asks for, so that all of them end together
+        wanted_rows = min(wanted_rows, max(1, self._todo // len(self._holders)) * self._plan.rows_per_part)
         while wanted_rows > 0 and (run := self._next_run(wanted_rows) or self._second_run(holder, now)):
             leases.append(self._plan.lease(run[0], len(run)))
             wanted_rows -= sum(part.rows for part in leases[-1].parts)
@@ -147,12 +149,8 @@ class Ledger:
         return tuple(leases)
 
     def _next_run(self, wanted_rows: int) -> list[int]:
-        """The next parts to do: consecutive, of one file, at least one, no more than are wanted.
-
-        Near the end an embedder gets less than it asks for, so that all of them end together.
-        """
-        fair_share = max(1, self._todo // (2 * len(self._holders)))
-        most = min(MAX_LEASE_PARTS, fair_share, max(1, wanted_rows // self._plan.rows_per_part))
+        """The next parts to do: consecutive, of one file, at least one, no more than are wanted."""
+        most = min(MAX_LEASE_PARTS, max(1, wanted_rows // self._plan.rows_per_part))
         run: list[int] = []
         while len(run) < most and (index := self._peek()) is not None:
             if run and (index != run[-1] + 1 or self._plan.file_of(index) != self._plan.file_of(run[0])):
@@ -179,6 +177,7 @@ class Ledger:
         lent: dict[int, list[float]] = {}
         for other in self._holders.values():
             for index, since in other.since.items():
-                lent.setdefault(index, []).append(since)
+                if not self._is(index, _DONE):
+                    lent.setdefault(index, []).append(since)
         candidates = [(times[0], index) for index, times in lent.items() if len(times) == 1 and times[0] < late]
         return [min(candidates)[1]] if candidates else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from actors.corpus import FORMATS, Survey
 from actors.errors import UserError
@@ -33,7 +35,7 @@ def list_input(inputs: Sequence[str], out: Path, text: str, id_column: str | Non
     the output folder `out` is never input, also when it lies in an input folder.
     """
     found = [(path, _format_of(path)) for path in _find(inputs, out)]
-    surveys = [FORMATS[format_].survey(path) for path, format_ in found]
+    surveys = [_survey(path, format_) for path, format_ in found]
     root = os.path.commonpath([str(Path(path).parent) for path, _ in found])
     files = tuple(
         SourceFile(path, os.path.relpath(path, root), format_, each.rows, each.size, each.fingerprint)
@@ -46,24 +48,36 @@ def list_input(inputs: Sequence[str], out: Path, text: str, id_column: str | Non
 
 
 def _find(inputs: Sequence[str], out: Path) -> list[str]:
+    """Absolute paths under the names they were given by: a link keeps its own name."""
     paths: set[str] = set()
     for given in inputs:
         path = Path(given).expanduser()
-        if path.is_dir():
-            below = [str(each) for each in path.rglob("*") if each.is_file() and _visible(each.relative_to(path))]
-            matches = [each for each in below if _ending(each) is not None]
-            if not matches:
-                raise UserError(f"no corpus file in folder {given}: looked for {_endings()}")
-        elif path.is_file():
-            matches = [str(path)]
-        else:
-            found = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-            matches = [each for each in found if Path(each).is_file()]
-            if not matches:
-                raise UserError(f"input not found: {given}")
-        paths.update(os.path.realpath(each) for each in matches)
+        # Path.glob takes no absolute pattern
+        matches = [path] if path.exists() else [Path(each) for each in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        if not matches:
+            raise UserError(f"input not found: {given}")
+        found = [each for match in matches for each in ([match] if match.is_file() else _below(match))]
+        if not found:
+            raise UserError(f"no corpus file in folder {given}: looked for {_endings()}")
+        paths.update(os.path.abspath(each) for each in found)  # noqa: PTH100 (Path.absolute keeps '..')
+    by_file = {os.path.realpath(path): path for path in sorted(paths, reverse=True)}
     own = os.path.realpath(out)
-    return sorted(path for path in paths if os.path.commonpath([own, path]) != own)
+    outside = sorted(path for file, path in by_file.items() if os.path.commonpath([own, file]) != own)
+    if not outside:
+        raise UserError(f"the input is the output folder {out}; choose another -o")
+    return outside
+
+
+def _below(folder: Path) -> list[Path]:
+    found = [each for each in folder.rglob("*") if _ending(str(each)) and each.is_file()]
+    return [each for each in found if _visible(each.relative_to(folder))]
+
+
+def _survey(path: str, format_: str) -> Survey:
+    try:
+        return FORMATS[format_].survey(path)
+    except OSError as error:
+        raise UserError(f"input {path} cannot be read: {error.strerror or error}") from error
 
 
 def _visible(path: Path) -> bool:
@@ -100,7 +114,7 @@ def _columns(
                 f"--keep {name}: the output has a column of its own by that name; rename it in the input"
             )
     id_type = pa.int64() if id_column is None else _id_type(filled, id_column)
-    return Columns(text, id_column, keep, id_type, tuple(_agreed_type(filled, name, "--keep") for name in keep))
+    return Columns(text, id_column, keep, id_type, tuple(_kept_type(filled, name) for name in keep))
 
 
 def _check_text(filled: Iterable[tuple[SourceFile, Survey]], text: str) -> None:
@@ -118,18 +132,27 @@ def _id_type(filled: Sequence[tuple[SourceFile, Survey]], name: str) -> pa.DataT
 
 
 def _agreed_type(filled: Sequence[tuple[SourceFile, Survey]], name: str, option: str) -> pa.DataType:
-    """The one type that column has in every file; text types count as one."""
-    first_file, first_survey = filled[0]
-    first = _plain(_type_in(first_file, first_survey, name, option))
-    for file, survey in filled[1:]:
-        other = _plain(_type_in(file, survey, name, option))
-        if not other.equals(first):
-            raise UserError(f"{option} {name} is {first} in {first_file.name} but {other} in {file.name}")
-    return first
+    """The one type that a column has in every file; text types count as one, a column of nulls as any."""
+    first: tuple[str, pa.DataType] | None = None
+    for file, survey in filled:
+        type_ = _type_in(file, survey, name, option)
+        type_ = pa.string() if _is_text(type_) else type_
+        if pa.types.is_null(type_):
+            continue
+        if first is None:
+            first = file.name, type_
+        elif not type_.equals(first[1]):
+            raise UserError(f"{option} {name} is {first[1]} in {first[0]} but {type_} in {file.name}")
+    return first[1] if first else pa.string()
 
 
-def _plain(type_: pa.DataType) -> pa.DataType:
-    return pa.string() if _is_text(type_) or pa.types.is_null(type_) else type_
+def _kept_type(filled: Sequence[tuple[SourceFile, Survey]], name: str) -> pa.DataType:
+    type_ = _agreed_type(filled, name, "--keep")
+    try:
+        pq.ParquetWriter(io.BytesIO(), pa.schema([(name, type_)])).close()
+    except pa.ArrowException as error:
+        raise UserError(f"--keep {name} is {type_}, which Parquet cannot hold; leave it out") from error
+    return type_
 
 
 def _is_text(type_: pa.DataType) -> bool:

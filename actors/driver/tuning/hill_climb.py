@@ -16,6 +16,8 @@ WINDOW_ANSWERS = 12  # holds at least so many answers,
 WINDOW_ROUNDS = 2  # and each place in flight was filled so often
 WORTH = 1.05  # a trial must bring 5 % more to be kept
 HOLD_WINDOWS = 20  # before a plateau is tried again
+TRIAL_S = 20.0  # a trial that brings too few answers for so long has failed
+BURST_S = 3.0  # refusals that follow each other so soon are of one burst
 BACK_OFF = 0.7  # of the limit, when the server says that it is too much
 
 
@@ -37,13 +39,17 @@ class HillClimb:
         self._trying: Knob | None = None
         self._given_up: set[Knob] = set()
         self._held = 0
+        self._calm_s = BURST_S
+        self._answered = False  # before the first answer, refusals say that the server is still loading
         self._clear()
 
     def start(self) -> Setting:
         return self._setting
 
     def decide(self, seen: Observation) -> Decision:
-        if seen.errors.get("overloaded"):
+        self._calm_s += seen.seconds
+        self._answered = self._answered or seen.answers > 0
+        if seen.errors.get("overloaded") and self._answered and self._calm_s >= BURST_S:
             return self._back_off()
         if seen.starved:
             self._clear()
@@ -52,7 +58,8 @@ class HillClimb:
         self._answers += seen.answers
         self._tokens += seen.tokens
         enough = max(WINDOW_ANSWERS, WINDOW_ROUNDS * self._setting.limit)
-        if self._seconds < WINDOW_S or self._answers < enough:
+        undecided = self._answers < enough and not (self._before and self._seconds > TRIAL_S)
+        if self._seconds < WINDOW_S or undecided:
             return Decision(self._setting, "measuring")
         rate = self._tokens / self._seconds
         self._clear()
@@ -95,7 +102,11 @@ class HillClimb:
 
     def _back_off(self) -> Decision:
         self._clear()
-        self._before = None
+        self._calm_s = 0.0
+        if self._before is not None and self._trying is not None:
+            self._given_up.add(self._trying)
+            self._setting, self._before = self._before, None
+            return Decision(self._setting, f"overloaded: {self._trying} reverted")
         self._given_up.add(Knob.LIMIT)
         if not self._bounds.limit:
             self._setting = replace(self._setting, limit=max(1, int(BACK_OFF * self._setting.limit)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
 
@@ -70,7 +71,7 @@ class OpenAI:
     def answer(self, body: bytes, texts: int) -> Answer:
         try:
             reply = _decode_reply(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             start = body[:80].decode(errors="replace")
             raise Fault(Kind.WRONG_ANSWER, f"the answer is not an embedding list ({error}): {start}") from None
         if len(reply.data) != texts:
@@ -84,7 +85,7 @@ class OpenAI:
     def model_names(self, body: bytes) -> list[str]:
         try:
             return [model.id for model in _decode_models(body).data]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
 
     def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
@@ -92,6 +93,8 @@ class OpenAI:
         detail = _message(text)
         if most_rows := _MOST_ROWS.search(detail):
             return Fault(Kind.TOO_LARGE, detail, status, most_rows=int(most_rows[1]))
+        if status == 429 and "insufficient_quota" in text:
+            return Fault(Kind.QUOTA, detail, status)
         otherwise = Kind.BACKEND if status >= 500 else Kind.BAD_REQUEST
         return Fault(_KINDS.get(status, otherwise), detail, status, retry_after_s=_retry_after(headers))
 
@@ -106,6 +109,8 @@ def _in_order(items: list[_Item]) -> npt.NDArray[np.float32]:
     placed = bytearray(len(items))
     for item in items:
         given = item.embedding
+        if isinstance(given, bytes) and len(given) % 4:
+            raise Fault(Kind.WRONG_ANSWER, f"{len(given)} bytes of base64 are no float32 vector")
         vector = np.frombuffer(given, "<f4") if isinstance(given, bytes) else np.array(given, np.float32)
         if vectors is None:
             vectors = np.empty((len(items), len(vector)), np.float32)
@@ -124,7 +129,7 @@ def _message(text: str) -> str:
     """What the error says for itself, in one line: servers wrap it in four different envelopes."""
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         value = text
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and key in value:
@@ -133,11 +138,11 @@ def _message(text: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from OpenAI's `retry-after-ms` or the standard `retry-after`, which is seconds or a date."""
     value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    for number, unit_s in ((headers.get("retry-after-ms", ""), 0.001), (value, 1.0)):
+        with suppress(ValueError):
+            return max(0.0, float(number) * unit_s)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     except (TypeError, ValueError):
