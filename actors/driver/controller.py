@@ -54,6 +54,9 @@ class _Endpoint:
         """Count the work of before this driver began in no tick's observation."""
         for name in ("answers", "rows", "tokens"):
             self.ticked[name] = self.ticked.get(name, 0) + getattr(report, name)
+        errors = self.ticked.setdefault("errors", {})
+        for kind, count in report.errors.items():
+            errors[kind] = errors.get(kind, 0) + count
 
 
 class Controller:

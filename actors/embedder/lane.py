@@ -17,6 +17,7 @@ from actors.messages import EndpointReport, Order
 
 _PROOF_TEXT = "A short text that every embedding model can take."
 _MOST_LATENCIES = 2000
+_AWAY = (Kind.TRANSPORT, Kind.OVERLOADED, Kind.BACKEND)  # any other fault is the word of a server that is there
 _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
 
 
@@ -35,7 +36,7 @@ class Lane:
         self._tokens = 0
         self._errors: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_MOST_LATENCIES)
-        self._away_since: float | None = None  # the first fault since the last answer
+        self._away_since: float | None = None  # since when it has not worked
 
     def obey(self, order: Order) -> None:
         """From now on keep to `order`; what is in flight stays."""
@@ -113,7 +114,7 @@ class Lane:
             if not (fault.policy.doubt or len(batch) == 1) or fault.kind is Kind.TOO_LARGE:
                 raise
             await self._prove(fault)
-        return await self._once(batch.texts)
+        return await self._retrying(batch.texts)
 
     async def _divide(self, batch: Batch, fault: Fault) -> None:
         """Halve until the texts that the server cannot take stand alone."""
@@ -128,13 +129,14 @@ class Lane:
             await self._deliver(half)
 
     async def _prove(self, accusing: Fault) -> None:
-        """Return when the server embeds a text of our own; UserError when it stays away for the patience."""
+        """Return when the server embeds a text of our own; UserError when it cannot, or is away too long."""
         while True:
             try:
                 await self._retrying([_PROOF_TEXT])
                 return
             except Fault as fault:
-                if fault.policy.then is Then.STOP or self._away_s() > self._patience_s:
+                # a server that is there and cannot take this text takes none
+                if fault.kind not in _AWAY or self._away_s() > self._patience_s:
                     raise fatal(self._client.endpoint, accusing) from fault
             await asyncio.sleep(1.0)
 
@@ -145,10 +147,10 @@ class Lane:
         def enough(state: RetryCallState) -> bool:
             fault = _fault(state)
             failed[fault.kind] += 1
+            if max(self._away_s(), fault.retry_after_s or 0.0) > self._patience_s:
+                return True
             attempts = fault.policy.attempts
-            if attempts is not None:
-                return failed[fault.kind] >= attempts
-            return max(self._away_s(), fault.retry_after_s or 0.0) > self._patience_s
+            return attempts is not None and failed[fault.kind] >= attempts
 
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(Fault),
@@ -171,7 +173,10 @@ class Lane:
             answer = await self._client.embed(texts, self._dim)
         except Fault as fault:
             self._errors[fault.kind] += 1
-            self._away_since = self._away_since or time.monotonic()
+            if fault.kind in _AWAY:
+                self._away_since = self._away_since or time.monotonic()
+            else:
+                self._away_since = None
             raise
         self._away_since = None
         self._answers += 1
@@ -179,7 +184,7 @@ class Lane:
         return answer
 
     def _away_s(self) -> float:
-        """For how long nothing but faults has come."""
+        """For how long the server has not worked."""
         return time.monotonic() - self._away_since if self._away_since is not None else 0.0
 
     def _count_retry(self, _: RetryCallState) -> None:

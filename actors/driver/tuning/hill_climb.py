@@ -40,7 +40,9 @@ class HillClimb:
         self._given_up: set[Knob] = set()
         self._held = 0
         self._calm_s = BURST_S
-        self._answered = False  # before the first answer, refusals say that the server is still loading
+        self._answered = (
+            False  # since the last step back; while nothing is, refusals mean that the server is loading
+        )
         self._clear()
 
     def start(self) -> Setting:
@@ -103,10 +105,12 @@ class HillClimb:
     def _back_off(self) -> Decision:
         self._clear()
         self._calm_s = 0.0
-        if self._before is not None and self._trying is not None:
-            self._given_up.add(self._trying)
+        self._answered = False
+        if self._before is not None and self._trying is Knob.BATCH:
+            self._given_up.add(Knob.BATCH)
             self._setting, self._before = self._before, None
-            return Decision(self._setting, f"overloaded: {self._trying} reverted")
+            return Decision(self._setting, "overloaded: batch reverted")
+        self._before = None
         self._given_up.add(Knob.LIMIT)
         if not self._bounds.limit:
             self._setting = replace(self._setting, limit=max(1, int(BACK_OFF * self._setting.limit)))

@@ -55,7 +55,7 @@ def open_nvml(endpoints: Sequence[str]) -> Nvml | None:
 def _is_here(url: str) -> bool:
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):  # no such host, no such name of a host
         return False
     own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
     return any(str(info[4][0]) in own or str(info[4][0]).startswith("127.") for info in found)

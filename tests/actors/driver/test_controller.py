@@ -1,0 +1,309 @@
+"""The driver without Ray: shares that add up, counts that neither lose nor double, honest telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.driver.controller import RAMP_S, SILENT_S, Controller
+from actors.driver.tuning import Decision, Observation, Setting
+from actors.messages import EndpointReport, GpuSample, Orders, Report
+
+URL, OTHER = "http://one", "http://two"
+TICK_S = 0.5
+
+
+@dataclass
+class Steps:
+    """A policy that is told what to decide, and remembers what it saw."""
+
+    setting: Setting = field(default_factory=lambda: Setting(8, 128, 8192))
+    seen: list[Observation] = field(default_factory=list)
+
+    def start(self) -> Setting:
+        return self.setting
+
+    def decide(self, seen: Observation) -> Decision:
+        self.seen.append(seen)
+        return Decision(self.setting, f"step {len(self.seen)}")
+
+
+def counted(url: str = URL, **counts: object) -> EndpointReport:
+    zero = dict.fromkeys(
+        ["limit", "inflight", "requests", "answers", "retries", "rows", "unique_texts", "tokens"], 0
+    )
+    return EndpointReport(url, **{**zero, **counts})  # type: ignore[arg-type]
+
+
+def report(
+    name: str, *endpoints: EndpointReport, incarnation: str = "1", node: str = "n", **fields: object
+) -> Report:
+    rest: dict[str, object] = {"gpu": None, "window_rows": 0, "starved_s": 0.0, "cpu_s": 0.0, "write_wait_s": 0.0}
+    return Report(name, incarnation, node, endpoints, **{**rest, **fields})  # type: ignore[arg-type]
+
+
+def work(amount: int) -> EndpointReport:
+    """The cumulative counts after `amount` requests of 10 rows and 100 tokens."""
+    return counted(requests=amount, answers=amount, rows=10 * amount, unique_texts=10 * amount, tokens=100 * amount)
+
+
+def limits(orders: dict[str, Orders], url: str = URL) -> list[int]:
+    return [each.by_endpoint[url].limit for each in orders.values()]
+
+
+def heard(controller: Controller, names: Sequence[str], now: float) -> dict[str, Orders]:
+    """The orders of each when all have reported and nothing changed since."""
+    for name in names:
+        controller.report(report(name), now)
+    return {name: controller.report(report(name), now) for name in names}
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 600),
+    st.lists(st.sets(st.sampled_from("abcdefghij"), min_size=1), min_size=1, max_size=6),
+    st.integers(1, 512),
+)
+def test_shares_add_up_to_the_limit_while_embedders_come_and_go(
+    limit: int, pools: list[set[str]], other_limit: int
+) -> None:
+    one, two = Steps(Setting(limit, 64, 4096)), Steps(Setting(other_limit, 32, 1024))
+    controller = Controller({URL: one, OTHER: two})
+    now = 1.0
+    for pool in pools:
+        now += SILENT_S + 0.1  # who does not report now is silent
+        orders = heard(controller, sorted(pool), now)
+        assert sum(limits(orders)) == limit
+        assert sum(limits(orders, OTHER)) == other_limit
+        assert max(limits(orders)) - min(limits(orders)) <= 1
+        for each in orders.values():
+            assert (each.by_endpoint[URL].batch_rows, each.by_endpoint[URL].batch_tokens) == (64, 4096)
+            assert (each.by_endpoint[OTHER].batch_rows, each.by_endpoint[OTHER].batch_tokens) == (32, 1024)
+
+
+def test_the_share_of_the_silent_goes_to_the_others_and_comes_back() -> None:
+    controller = Controller({URL: Steps(Setting(9, 1, 1))})
+    assert limits(heard(controller, ["a", "b"], 10.0)) == [5, 4]
+    assert limits(heard(controller, ["a"], 10.0 + SILENT_S)) == [5]
+    assert limits(heard(controller, ["a"], 10.0 + SILENT_S + 0.1)) == [9]
+    assert limits(heard(controller, ["a", "b"], 20.0)) == [5, 4]
+
+
+def test_a_new_decision_reaches_everybody_with_the_next_report() -> None:
+    policy = Steps(Setting(4, 10, 100))
+    controller = Controller({URL: policy})
+    heard(controller, ["a", "b"], 1.0)
+    controller.tick(1.0)
+    policy.setting = Setting(7, 20, 200)
+    controller.tick(1.5)
+    orders = heard(controller, ["a", "b"], 1.6)
+    assert sorted(limits(orders)) == [3, 4]
+    assert orders["a"].by_endpoint[URL].batch_rows == 20
+
+
+def test_counters_are_added_over_embedders_and_endpoints() -> None:
+    controller = Controller({URL: Steps(), OTHER: Steps()})
+    full = counted(
+        URL,
+        inflight=2,
+        requests=5,
+        answers=4,
+        retries=1,
+        rows=40,
+        unique_texts=30,
+        tokens=400,
+        errors={"backend": 1},
+    )
+    controller.report(report("a", full, counted(OTHER, rows=7)), 1.0)
+    controller.report(report("b", counted(URL, rows=2, errors={"backend": 2, "overloaded": 3})), 1.0)
+    controller.tick(1.0)
+    one, two = controller.status().endpoints
+    assert (one.requests, one.retries, one.rows, one.unique_texts, one.tokens) == (5, 1, 42, 30, 400)
+    assert one.errors == {"backend": 3, "overloaded": 3}
+    assert (one.inflight, one.limit, one.batch_rows, one.batch_tokens) == (2, 8, 128, 8192)
+    assert (two.endpoint, two.rows, two.errors) == (OTHER, 7, {})
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 50), st.booleans(), st.booleans()), max_size=30),
+)
+def test_nothing_is_lost_or_counted_twice_whatever_reports_are_lost_or_said_again(
+    steps: list[tuple[str, int, bool, bool]],
+) -> None:
+    controller = Controller({URL: Steps()})
+    done = {"a": 0, "b": 0}
+    for step, (name, more, lost, again) in enumerate(steps):
+        done[name] += more
+        for _ in range((not lost) * (1 + again)):
+            controller.report(report(name, work(done[name])), 1.0 + step / 10)
+    for name in "ab":
+        controller.report(report(name, work(done[name])), 9.0)
+    (status,) = controller.status().endpoints
+    assert (status.requests, status.rows, status.tokens) == tuple(n * sum(done.values()) for n in (1, 10, 100))
+
+
+def test_a_restarted_embedder_counts_from_nothing_again() -> None:
+    controller = Controller({URL: Steps()})
+    controller.report(report("a", work(10), cpu_s=3.0), 1.0)
+    controller.report(report("a", work(2), incarnation="2", cpu_s=1.0), 2.0)
+    controller.report(report("a", work(5), incarnation="2", cpu_s=1.5), 3.0)
+    controller.tick(3.0)
+    status = controller.status()
+    assert (status.endpoints[0].rows, status.cpu_s, status.embedders) == (150, 4.5, 1)
+
+
+def test_a_restarted_driver_takes_an_hours_work_for_no_ticks() -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})  # a new process, which knows nobody
+    refused = {"overloaded": 50}
+    controller.report(report("a", replace(work(100_000), errors=refused), uptime_s=3600.0), 0.6)
+    controller.tick(1.0)
+    controller.report(report("a", replace(work(100_005), errors=refused), uptime_s=3600.5), 1.1)
+    (line,) = controller.tick(1.5)
+    assert (policy.seen[0].errors, controller.status().endpoints[0].errors) == ({}, refused)
+    assert (policy.seen[0].rows, policy.seen[0].tokens, line["rows_per_s"]) == (50, 500, 100.0)
+    assert controller.status().endpoints[0].rows == 1_000_050
+
+
+def test_each_tick_observes_what_came_since_the_last() -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})
+    assert controller.tick(0.5) == []  # nobody there
+    controller.report(report("a", work(1)), 0.9)
+    controller.tick(1.0)
+    controller.report(
+        report("a", counted(inflight=3, answers=4, rows=40, tokens=400, errors={"backend": 2}, latencies_s=(0.1,))),
+        1.4,
+    )
+    controller.report(report("b", counted(inflight=2, latencies_s=(0.2, 0.3))), 1.4)
+    controller.tick(2.0)
+    controller.tick(2.5)
+    first, second, third = policy.seen
+    assert (first.seconds, first.answers, first.rows, first.tokens) == (0.5, 1, 10, 100)
+    assert (second.seconds, second.answers, second.rows, second.tokens) == (1.0, 3, 30, 300)
+    assert (second.inflight, second.errors, second.latencies_s) == (5, {"backend": 2}, (0.1, 0.2, 0.3))
+    assert (third.answers, third.rows, third.errors, third.latencies_s, third.inflight) == (0, 0, {}, (), 5)
+
+
+def test_nobody_there_is_not_observed() -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})
+    controller.report(report("a"), 1.0)
+    for now in (1.0, 2.0, 1.0 + SILENT_S, 2.0 + SILENT_S, 3.0 + SILENT_S):
+        controller.tick(now)
+    assert len(policy.seen) == 2
+    assert controller.status().embedders == 0
+
+
+@pytest.mark.parametrize(("idle", "starved"), [(0.0, False), (0.15, False), (0.3, True), (1.0, True)])
+def test_starved_is_more_than_a_fifth_of_the_time(idle: float, starved: bool) -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})
+    for tick in range(1, 5):
+        for name in "ab":
+            controller.report(report(name, starved_s=idle * tick), tick)
+        controller.tick(tick)
+    assert [seen.starved for seen in policy.seen[-2:]] == [starved, starved]
+
+
+def test_the_gpu_is_the_mean_over_the_nodes_that_see_one() -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})
+    controller.tick(0.5)
+    controller.report(report("a", node="x", gpu=GpuSample(0.9, "nvml", 0.5)), 0.6)
+    controller.report(report("b", node="x", gpu=GpuSample(0.9, "nvml", 0.5)), 0.6)
+    controller.report(report("c", node="y", gpu=GpuSample(0.3, "nvml", 2.0)), 0.6)
+    controller.report(report("d", node="z"), 0.6)
+    (line,) = controller.tick(1.0)
+    assert policy.seen[0].gpu == GpuSample((0.9 + 0.3) / 2, "nvml", 2.0)
+    assert (line["gpu_util"], line["gpu_source"]) == (0.6, "nvml")
+
+
+def test_the_steady_state_of_the_gpu_begins_after_the_ramp() -> None:
+    controller = Controller({URL: Steps()})
+    for second in range(1, 60):
+        answers = max(0, second - 5)  # the first at 6 s
+        busy = 1.0 if second > 6 + RAMP_S else 0.1
+        controller.report(report("a", counted(answers=answers), gpu=GpuSample(busy, "nvml", 0.5)), second)
+        controller.tick(second)
+    status = controller.status()
+    assert (status.gpu_mean, status.gpu_p10) == (1.0, 1.0)
+
+
+def test_no_gpu_anywhere_is_none() -> None:
+    controller = Controller({URL: Steps()})
+    for second in range(1, 60):
+        controller.report(report("a", work(second)), second)
+        (line,) = controller.tick(second + 0.5) or [{}]
+    status = controller.status()
+    assert (status.gpu, status.gpu_mean, status.gpu_p10) == (None, None, None)
+    assert (line["gpu_util"], line["gpu_source"]) == (None, None)
+
+
+def test_the_shares_of_time_are_of_the_embedders_time() -> None:
+    controller = Controller({URL: Steps()})
+    for second in (10.0, 20.0):
+        for name in "ab":
+            spent = second - 10.0
+            controller.report(
+                report(name, starved_s=spent / 2, write_wait_s=spent / 5, cpu_s=7.0 + spent / 4, window_rows=30),
+                second,
+            )
+        controller.tick(second)
+    status = controller.status()
+    assert (status.starved_share, status.write_wait_share, status.cpu_share) == (0.5, 0.2, 0.25)
+    assert (status.cpu_s, status.window_rows, status.embedders) == (19.0, 60, 2)
+
+
+def test_rates_follow_what_is_delivered() -> None:
+    controller = Controller({URL: Steps()})
+    for tick in range(1, 60):
+        now = TICK_S * tick
+        controller.report(report("a", work(tick)), now)
+        (line,) = controller.tick(now) or [{}]
+    (status,) = controller.status().endpoints
+    assert (line["rows_per_s"], line["tokens_per_s"]) == (20.0, 200.0)
+    assert status.rows_per_s == pytest.approx(20, rel=0.01)
+    assert status.tokens_per_s == pytest.approx(200, rel=0.01)
+
+
+def test_a_telemetry_line_has_what_the_interface_promises() -> None:
+    controller = Controller({URL: Steps(), OTHER: Steps(Setting(3, 5, 7))})
+    controller.report(report("a"), 10.0)
+    controller.tick(10.0)
+    latencies = tuple(i / 1000 for i in range(1, 101))
+    endpoint = counted(URL, inflight=2, rows=50, tokens=500, errors={"overloaded": 1}, latencies_s=latencies)
+    controller.report(report("a", endpoint, window_rows=70), 10.4)
+    lines = controller.tick(10.5)
+    assert [line["endpoint"] for line in lines] == [URL, OTHER]
+    assert lines[0] == {
+        "t": 0.5,
+        "endpoint": URL,
+        "limit": 8,
+        "inflight": 2,
+        "batch_rows": 128,
+        "batch_tokens": 8192,
+        "rows_per_s": 100.0,
+        "tokens_per_s": 1000.0,
+        "gpu_util": None,
+        "gpu_source": None,
+        "queue": 70,
+        "p50_ms": 50.5,
+        "p99_ms": 99.0,
+        "errors": {"overloaded": 1},
+        "decision": "step 1",
+    }
+    assert (lines[1]["limit"], lines[1]["p50_ms"], lines[1]["errors"]) == (3, None, {})
+    assert msgspec.json.decode(msgspec.json.encode(lines)) == lines
+
+
+def test_status_before_anything_was_heard() -> None:
+    status = Controller({URL: Steps()}).status()
+    assert (status.embedders, status.cpu_share, status.starved_share, status.window_rows) == (0, 0, 0, 0)
+    assert (status.endpoints[0].limit, status.endpoints[0].decision) == (8, "start")

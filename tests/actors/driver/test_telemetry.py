@@ -1,0 +1,51 @@
+"""The telemetry file: a line a tick and endpoint, readable after any end of its writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.driver.telemetry import Telemetry, read_telemetry
+
+LINES: list[dict[str, Any]] = [
+    {"t": 0.5, "endpoint": "http://a", "gpu_util": None, "errors": {}, "decision": "measuring"},
+    {"t": 1.0, "endpoint": "http://b", "gpu_util": 0.25, "errors": {"backend": 2}, "decision": "größer\nline"},
+]
+
+
+def files(out: Path) -> list[Path]:
+    return sorted((out / "_telemetry").iterdir())
+
+
+def test_lines_are_in_the_file_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    telemetry = Telemetry(str(tmp_path))
+    (file,) = files(tmp_path)
+    assert file.suffix == ".jsonl"
+    assert read_telemetry(file) == []
+    telemetry.write(LINES[:1])
+    assert read_telemetry(file) == LINES[:1]
+    telemetry.write([])
+    telemetry.write(LINES)
+    assert read_telemetry(file) == [LINES[0], *LINES]
+    assert file.read_bytes().count(b"\n") == 3
+
+
+def test_each_run_of_the_driver_has_a_file_of_its_own_and_they_sort_by_time(tmp_path: Path) -> None:
+    for number in range(3):
+        Telemetry(str(tmp_path)).write([{"t": number}])
+    assert [read_telemetry(file) for file in files(tmp_path)] == [[{"t": 0}], [{"t": 1}], [{"t": 2}]]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 60])
+def test_a_torn_last_line_is_left_out(tmp_path: Path, cut: int) -> None:
+    Telemetry(str(tmp_path)).write(LINES)
+    (file,) = files(tmp_path)
+    file.write_bytes(file.read_bytes()[: -1 - cut])
+    assert read_telemetry(file) == LINES[:1]
+
+
+def test_the_folder_starts_with_an_underscore_as_all_that_is_no_part(tmp_path: Path) -> None:
+    Telemetry(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["_telemetry"]

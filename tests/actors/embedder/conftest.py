@@ -1,0 +1,28 @@
+"""What the tests of the embedder share."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.jobs.corpora import texts, write_parquet
+
+_ssl_context = cache(httpx.create_ssl_context)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between two attempts, no look for a GPU, the system's certificates read once."""
+    monkeypatch.setattr(httpx, "create_ssl_context", _ssl_context)
+    monkeypatch.setattr("actors.embedder.lane._backoff", lambda _: 0.001)
+    monkeypatch.setattr("actors.embedder.embedder.open_gauge", lambda _: None)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> tuple[list[str], Path]:
+    """2,000 texts, and the Parquet file that holds them."""
+    rows = texts(2000)
+    return rows, write_parquet(tmp_path / "corpus.parquet", list(rows))

@@ -1,0 +1,175 @@
+"""Who is to blame, the text or the server: over HTTP, from a server that says just what the test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import numpy as np
+import pytest
+
+from actors.corpus import Rows
+from actors.embedder.client import EmbeddingClient
+from actors.embedder.lane import Lane
+from actors.embedder.open_part import OpenPart
+from actors.embedder.window import Window
+from actors.errors import UserError
+from actors.messages import Endpoint, Order, Part
+from tests.servers.vectors import vectors_of
+
+DIM = 32
+TEXTS = [f"text {i}" for i in range(8)]
+BAD = TEXTS[3]
+HANG_UP = 0
+Say = Callable[[list[str]], int | Awaitable[int]]  # the status; 200 with the right vectors
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+class Server:
+    """Answers each request with the status that `say` gives for its texts."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self.asked: list[list[str]] = []
+        self.error_type = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                texts = msgspec.json.decode(await reader.readexactly(length))["input"]
+                self.asked.append(texts)
+                said = self._say(texts)
+                status = said if isinstance(said, int) else await said
+                if status == HANG_UP:
+                    break
+                kind = self.error_type
+                body = msgspec.json.encode({"error": {"message": "as told", "type": kind}})
+                if status == 200:
+                    rows = [
+                        {"index": i, "embedding": row.tobytes()} for i, row in enumerate(vectors_of(texts, DIM))
+                    ]
+                    body = msgspec.json.encode({"data": rows})
+                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
+        writer.close()
+
+
+@asynccontextmanager
+async def lane_to(say: Say, patience_s: float = 30.0) -> AsyncIterator[tuple[Lane, Server]]:
+    server = Server(say)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    client = EmbeddingClient(Endpoint(url, "m", "openai", None))
+    try:
+        yield Lane(client, DIM, patience_s, Order(4, 1024, 1 << 20)), server
+    finally:
+        await client.aclose()
+        listening.close()
+
+
+async def deliver(lane: Lane, texts: list[str]) -> list[tuple[int, str, int | None]]:
+    """The rejects; all other rows have the vector of their text."""
+    part = OpenPart(Part(0, "part", 0, 0, len(texts)), Rows(list(texts), None, ()), DIM, "float32")
+    window = Window()
+    window.add(part)
+    batch = window.take(len(texts), 1 << 20)
+    assert batch is not None
+    lane.start()
+    await lane.deliver(batch)
+    assert part.complete
+    good = [row for row in range(len(texts)) if row not in part._rejects]
+    np.testing.assert_array_equal(part._vectors[good], vectors_of(texts, DIM)[good])
+    return [(each.row, each.reason, each.status) for each in part._rejects.values()]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(400, "bad_request"), (500, "backend"), (424, "backend"), (HANG_UP, "transport")]
+)
+async def test_the_one_text_that_a_server_cannot_take_is_found(status: int, reason: str) -> None:
+    async with lane_to(lambda texts: status if BAD in texts else 200) as (lane, _):
+        assert await deliver(lane, TEXTS) == [(3, reason, status or None)]
+
+
+@pytest.mark.parametrize("status", [500, 502, HANG_UP])
+async def test_no_text_is_blamed_for_a_time_in_which_all_fails(status: int) -> None:
+    until = time.monotonic() + 0.5
+
+    def say(texts: list[str]) -> int:
+        return status if time.monotonic() < until else 200
+
+    async with lane_to(say) as (lane, _):
+        assert await deliver(lane, TEXTS) == []
+
+
+async def test_a_server_that_takes_no_text_ends_the_job() -> None:
+    async with lane_to(lambda _: 400, patience_s=0.3) as (lane, _):
+        with pytest.raises(UserError, match="status 400: as told"):
+            await deliver(lane, TEXTS)
+
+
+@pytest.mark.parametrize("then", [200, 429, 503, HANG_UP])
+async def test_a_text_is_tried_again_once_the_server_has_proved_itself(then: int) -> None:
+    faults = iter([400, then])
+    async with lane_to(lambda texts: next(faults, 200) if texts == [BAD] else 200) as (lane, _):
+        assert await deliver(lane, [BAD]) == []
+
+
+async def test_attempts_are_counted_for_each_kind_of_fault_by_itself() -> None:
+    faults = iter([503, 503, 503, 500, 429, 503])
+    async with lane_to(lambda _: next(faults, 200)) as (lane, server):
+        assert await deliver(lane, TEXTS) == []
+        assert server.asked == [TEXTS] * 7
+
+
+async def test_a_slow_refusal_is_not_the_end_of_patience() -> None:
+    """The endpoint was away for no time at all: it took longer than the patience to say no, once."""
+
+    async def slowly() -> int:
+        await asyncio.sleep(0.4)
+        return 503
+
+    faults = iter([slowly()])
+    async with lane_to(lambda _: next(faults, 200), patience_s=0.3) as (lane, _):
+        assert await deliver(lane, TEXTS) == []
+
+
+async def test_an_endpoint_that_delivers_to_others_is_not_away() -> None:
+    until = time.monotonic() + 0.8
+
+    def say(texts: list[str]) -> int:
+        return 429 if BAD in texts and time.monotonic() < until else 200
+
+    async with lane_to(say, patience_s=0.3) as (lane, _):
+        unlucky = asyncio.create_task(deliver(lane, [BAD]))
+        while not unlucky.done():
+            assert await deliver(lane, TEXTS[:2]) == []
+            await asyncio.sleep(0.01)
+        assert await unlucky == []
+
+
+async def test_a_server_that_never_answers_is_away_after_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt waits long: there must not be several of them, and several of the proof."""
+    monkeypatch.setattr("actors.embedder.client._READ_S", 0.3)
+    never = asyncio.Event()
+
+    async def hang() -> int:
+        await never.wait()
+        return 200
+
+    async with lane_to(lambda _: hang(), patience_s=0.4) as (lane, server):
+        with pytest.raises(UserError, match="transport"):
+            await deliver(lane, TEXTS)
+        assert len(server.asked) <= 5
+        never.set()
+
+
+async def test_a_quota_that_is_spent_is_not_waited_out() -> None:
+    async with lane_to(lambda _: 429) as (lane, server):
+        server.error_type = "insufficient_quota"
+        with pytest.raises(UserError, match="as told"):
+            await deliver(lane, TEXTS)
+        assert len(server.asked) == 1

@@ -1,0 +1,245 @@
+"""The OpenAI dialect on the bytes that real servers send: vectors in the texts' order, or the right Fault."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.embedder.dialects import Answer
+from actors.embedder.dialects.openai import OpenAI
+from actors.embedder.faults import Fault, Kind, Then
+from tests.servers.vectors import vectors_of
+
+DIALECT = OpenAI()
+
+
+def base64_of(row: Sequence[float]) -> str:
+    return base64.b64encode(np.array(row, "<f4").tobytes()).decode()
+
+
+def reply(embeddings: Sequence[object], indices: Sequence[int] | None = None, **more: Any) -> bytes:
+    """An answer's body as OpenAI shapes it."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": embedding}
+        for index, embedding in zip(indices or range(len(embeddings)), embeddings, strict=True)
+    ]
+    return msgspec.json.encode({"object": "list", "data": data, "model": "m"} | more)
+
+
+def answer(body: bytes, texts: int) -> Answer:
+    return DIALECT.answer(body, texts)
+
+
+def wrong(body: bytes, texts: int) -> Fault:
+    with pytest.raises(Fault) as raised:
+        DIALECT.answer(body, texts)
+    assert raised.value.kind is Kind.WRONG_ANSWER
+    return raised.value
+
+
+def fault(status: int, body: object = b"", **headers: str) -> Fault:
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return DIALECT.fault(status, httpx.Headers({name.replace("_", "-"): v for name, v in headers.items()}), content)
+
+
+@pytest.mark.parametrize("url", ["http://host:8080", "http://host:8080/v1"])
+def test_the_url_may_end_in_v1(url: str) -> None:
+    assert DIALECT.embed(url, "m", ["a"]).url == "http://host:8080/v1/embeddings"
+    assert DIALECT.models(url).url == "http://host:8080/v1/models"
+    assert DIALECT.models(url).method == "GET"
+
+
+def test_a_url_may_have_a_path_before_v1() -> None:
+    assert DIALECT.embed("https://host/openai/v1", "m", ["a"]).url == "https://host/openai/v1/embeddings"
+
+
+def test_a_request_has_the_three_fields_that_the_real_api_allows() -> None:
+    texts = ["a", 'say "hi"\n\x00', "Straße 東京 🙂"]
+    request = DIALECT.embed("http://host", "m", texts)
+    assert request.method == "POST"
+    assert msgspec.json.decode(request.body) == {"model": "m", "input": texts, "encoding_format": "base64"}
+
+
+@settings(deadline=None)
+@given(st.permutations(range(7)), st.booleans(), st.integers(1, 40))
+def test_vectors_come_in_the_order_of_their_index(order: list[int], as_base64: bool, dim: int) -> None:
+    vectors = vectors_of([str(i) for i in range(7)], dim)
+    rows = [base64_of(vectors[i]) if as_base64 else vectors[i].tolist() for i in order]
+    got = answer(reply(rows, order, usage={"prompt_tokens": 70, "total_tokens": 70}), 7)
+    np.testing.assert_array_equal(got.vectors, vectors)
+    assert got.vectors.dtype == np.float32
+    assert got.tokens == 70
+
+
+def test_floats_and_base64_may_be_mixed_and_fields_unknown_to_us_are_ignored() -> None:
+    body = reply([[1, 2.5], base64_of([3, 4])], usage=None, id="embd-1", created=1)
+    np.testing.assert_array_equal(answer(body, 2).vectors, [[1, 2.5], [3, 4]])
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": None}, {"usage": {}}, {"usage": {"prompt_tokens": 0}}])
+def test_tokens_are_unknown_when_the_server_does_not_count(usage: dict[str, Any]) -> None:
+    assert answer(reply([[1.0]], **usage), 1).tokens is None
+
+
+def test_vectors_can_be_written_to_and_do_not_hang_on_the_body() -> None:
+    got = answer(reply([base64_of([1, 2])]), 1)
+    got.vectors[0, 0] = 5
+    assert got.vectors.base is None
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        (b"", 1),
+        (b"null", 1),
+        (b"[]", 1),
+        (b"\xff\xfe", 1),
+        (b"<html><body>Bad gateway</body></html>", 1),
+        (reply([[1.0], [2.0]])[:-9], 2),
+        (b'{"data": {}}', 1),
+        (b'{"error": {"message": "loading"}}', 1),
+        (b'{"data": [{"embedding": [1.0]}]}', 1),
+        (reply([[1.0]], [1]), 1),
+        (reply([[1.0]], [-1]), 1),
+        (reply([[1.0], [2.0]], [0, 0]), 2),
+        (reply([[1.0], [2.0]], [0, 2]), 2),
+        (b'{"data": [{"index": 99999999999999999999, "embedding": [1.0]}]}', 1),
+        (reply([[1.0], [2.0]]), 1),
+        (reply([[1.0]]), 2),
+        (reply([]), 1),
+        (reply([[1.0, 2.0], [1.0]]), 2),
+        (reply([[1.0, 2.0], base64_of([1])]), 2),
+        (reply(["not base64!"]), 1),
+        (reply([[None]]), 1),
+        (reply([[[1.0]]]), 1),
+        (reply([None]), 1),
+        (b'{"data": [{"index": 0, "embedding": [NaN]}]}', 1),
+        (b'{"data": [{"index": 0, "embedding": [1e999]}]}', 1),
+        (reply([base64.b64encode(b"float16").decode()]), 1),  # no multiple of four bytes
+        (b'{"deep": ' + b"[" * 4000, 1),
+    ],
+)
+def test_an_answer_without_one_vector_a_text_is_wrong(body: bytes, texts: int) -> None:
+    found = wrong(body, texts)
+    assert found.detail
+    assert "\n" not in found.detail
+
+
+def test_what_came_instead_of_vectors_is_shown_in_short() -> None:
+    assert "<html>" in wrong(b"<html>" + b"x" * 5000, 1).detail
+    assert len(wrong(b"<html>" + b"x" * 5000, 1).detail) < 300
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, Kind.BAD_REQUEST),
+        (401, Kind.AUTH),
+        (403, Kind.AUTH),
+        (404, Kind.NOT_FOUND),
+        (408, Kind.TRANSPORT),
+        (413, Kind.TOO_LARGE),
+        (422, Kind.BAD_REQUEST),
+        (424, Kind.BACKEND),
+        (429, Kind.OVERLOADED),
+        (499, Kind.BAD_REQUEST),
+        (500, Kind.BACKEND),
+        (502, Kind.BACKEND),
+        (503, Kind.OVERLOADED),
+        (504, Kind.BACKEND),
+        (529, Kind.BACKEND),
+    ],
+)
+def test_what_a_status_means(status: int, kind: Kind) -> None:
+    found = fault(status, {"error": {"message": "no"}})
+    assert (found.kind, found.status, found.detail) == (kind, status, "no")
+
+
+def test_what_smaller_requests_may_help_never_ends_a_job() -> None:
+    splitting = {kind for kind in Kind if Fault(kind, "").policy.then is Then.SPLIT}
+    assert splitting >= {Kind.BACKEND, Kind.TOO_LARGE, Kind.BAD_REQUEST, Kind.WRONG_ANSWER}
+    assert splitting.isdisjoint({Kind.OVERLOADED, Kind.AUTH, Kind.NOT_FOUND})
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"error": {"message": "openai, vllm", "type": "x", "param": None, "code": 400}}, "openai, vllm"),
+        ({"error": "Unauthorized"}, "Unauthorized"),
+        ({"message": "tei", "code": 422, "type": "Validation"}, "tei"),
+        ({"object": "error", "message": "sglang", "type": "x", "param": None, "code": 400}, "sglang"),
+        ({"detail": "Not Found"}, "Not Found"),
+        ({"error": {"code": 500, "message": "llama\n\n  .cpp"}}, "llama .cpp"),
+        (b"plain words", "plain words"),
+        (b"", ""),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"[" * 4000, "[" * 300),
+    ],
+)
+def test_the_detail_is_what_the_server_says_for_itself(body: object, detail: str) -> None:
+    assert fault(400, body).detail == detail
+
+
+def test_a_body_that_repeats_the_whole_input_is_cut() -> None:
+    assert len(fault(422, {"detail": [{"input": "x" * 1_000_000}]}).detail) <= 300
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_a_limit_on_texts_is_learnt_from_the_message(status: int) -> None:
+    message = "batch size 33 > maximum allowed batch size 32"
+    for body in ({"message": message, "code": status, "type": "Validation"}, {"error": message}):
+        found = fault(status, body)
+        assert (found.kind, found.most_rows) == (Kind.TOO_LARGE, 32)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("2", 2.0), ("0.5", 0.5), ("0", 0.0), ("-3", 0.0), (" 7 ", 7.0)])
+def test_retry_after_in_seconds(value: str, seconds: float) -> None:
+    assert fault(429, retry_after=value).retry_after_s == seconds
+
+
+@pytest.mark.parametrize("value", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "2015-10-21"])
+def test_a_retry_after_that_is_neither_seconds_nor_a_date_is_none(value: str) -> None:
+    assert fault(429, retry_after=value).retry_after_s is None
+    assert fault(429).retry_after_s is None
+
+
+def test_retry_after_in_milliseconds_is_the_finer_one() -> None:
+    assert fault(429, retry_after_ms="1500", retry_after="2").retry_after_s == 1.5
+
+
+def test_a_quota_that_is_spent_is_no_overload() -> None:
+    body = {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "param": None}}
+    found = fault(429, body)
+    assert found.policy.then is Then.STOP
+    assert found.policy.attempts == 1
+    assert found.kind is not Kind.OVERLOADED
+
+
+def test_retry_after_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    now = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+    monkeypatch.setattr("actors.embedder.dialects.openai.time", now.timestamp)
+    later = format_datetime(now + timedelta(seconds=30), usegmt=True)
+    earlier = format_datetime(now - timedelta(seconds=30), usegmt=True)
+    assert fault(503, retry_after=later).retry_after_s == 30
+    assert fault(503, retry_after=earlier).retry_after_s == 0
+
+
+def test_the_names_of_models() -> None:
+    body = msgspec.json.encode({"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]})
+    assert DIALECT.model_names(body) == ["a", "b"]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": [{"name": "a"}]}', b"\xff"])
+def test_no_names_where_none_can_be_read(body: bytes) -> None:
+    assert DIALECT.model_names(body) == []
