@@ -80,6 +80,7 @@ LINES = st.one_of(
     st.sampled_from(
         [b"[1, 2]", b"nonsense", b'{"text": "cut of', b'"text"', b'{"text": "\xff"}', b"null", b"\0"]
     ).map(lambda content: Line(content, BAD)),
+    st.sampled_from([Line(b'\r{"text": "a"}', ("a",)), Line(b"\r\r", BAD), Line(b" ", BAD)]),
     st.just(_object("long " * 200, escaped=False)),
     st.just(_object("separators \x85 \u2028 \u2029 \x0b \x0c \x1e", escaped=False)),
 )
@@ -121,6 +122,9 @@ def test_any_parts_in_any_order_are_the_lines_that_are_there(
         patch.setattr(jsonl, "_STRIDE", stride)
         plan = plan_of(path, rows_per_part)
     assert plan.rows == len(expected)
+    assert [row for row, _ in plan.checkpoints[0][1:]] == list(range(0, plan.rows, stride))[
+        : len(plan.checkpoints[0]) - 1
+    ]
     indexes = list(range(plan.parts))
     order = indexes if data is None else data.draw(st.permutations(indexes))
     reader = FORMAT.open(plan.files[0], TEXT_ONLY)

@@ -132,6 +132,20 @@ def test_a_lost_answer_is_given_again_and_lends_no_more() -> None:
     assert ledger.status().rows_done == 2 * ROWS, "counted once"
 
 
+def test_an_overtaken_claim_counts_what_is_done_and_is_lent_nothing() -> None:
+    plan = plan_of(60)
+    ledger = ledger_of(plan)
+    a = Worker(plan, "a")
+    a.ask(ledger, 0.0, ROWS)
+    a.write(0)
+    late = a.claim(ROWS)
+    newer = Claim(late.embedder, late.incarnation, late.sequence + 1, (), (), 5 * ROWS)
+    assert lent(ledger.claim(newer, 1.0)) == [0, 1, 2, 3, 4]
+    assert ledger.claim(late, 2.0) == Grant((), False)
+    assert ledger.status().rows_done == ROWS
+    assert ledger.claim(newer, 3.0) == ledger.claim(newer, 4.0)
+
+
 def test_a_restarted_queue_believes_what_embedders_hold() -> None:
     plan = plan_of(60)
     a, b = Worker(plan, "a"), Worker(plan, "b")

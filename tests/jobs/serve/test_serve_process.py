@@ -52,9 +52,10 @@ def test_local_server_starts_from_any_folder(tmp_path: Path, monkeypatch: pytest
         assert answers(url)
 
 
-def test_local_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(UserError, match=r"did not start: .*No module named"), start_local_server():
+def test_local_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jobs.py").write_text("raise SystemExit('no server today')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(UserError, match=r"did not start: .*no server today"), start_local_server():
         pass
 
 
