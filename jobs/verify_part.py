@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from actors.messages import Columns, Part
-from actors.output.folder import REJECTS, RUN_FILE
-from actors.output.parts import PLAN_PROPERTY, REJECTS_PROPERTY, part_schema, reject_schema
+from actors.output.folder import REJECTS, REJECTS_PROPERTY, RUN_FILE
+from actors.output.parts import PLAN_PROPERTY, part_schema, reject_schema
 from actors.output.run_file import fingerprint, plan_of
 from actors.queue.plan import Plan
 from jobs.verify_ids import id_at

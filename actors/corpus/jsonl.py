@@ -6,6 +6,7 @@ A row is a line that is not blank. A line that is not a JSON object is a bad row
 from __future__ import annotations
 
 import itertools
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ class JsonlReader:
         self._name = file.name
         self._columns = columns
         self._file = Path(file.path).open("rb", buffering=1 << 20)  # noqa: SIM115 (closed by close())
+        if os.fstat(self._file.fileno()).st_size != file.size:  # the checkpoints are of another file
+            self._file.close()
+            raise UserError(f"{file.name} changed since the job began", FAILED)
         self._row = 0
 
     def read(self, part: Part) -> Rows:
@@ -77,23 +81,23 @@ def _scan(path: str) -> tuple[int, int, npt.NDArray[np.int64]]:
     """Rows, CRC-32 of the content and checkpoints int64[n, 2] of (row, byte), one every `_STRIDE` rows."""
     rows = checksum = position = 0
     checkpoints: list[tuple[int, int]] = [(0, 0)]
-    carry = b""  # the start of a line whose end is in a later block
+    carry: list[bytes] = []  # the start of a line whose end is in a later block
     with Path(path).open("rb") as file:
         while block := file.read(_BLOCK):
             checksum = zlib.crc32(block, checksum)
-            data = carry + block
-            ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
-            if not len(ends):
-                carry = data
+            carry.append(block)
+            if b"\n" not in block:
                 continue
+            data = b"".join(carry)
+            ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
             starts = np.concatenate([[0], ends[:-1] + 1])
             starts = starts[_holds_something(data, starts, ends)]
             strides = range(-rows % _STRIDE, len(starts), _STRIDE)
             checkpoints += [(rows + k, position + int(starts[k])) for k in strides]
             rows += len(starts)
-            carry = data[int(ends[-1]) + 1 :]
+            carry = [data[int(ends[-1]) + 1 :]]
             position += int(ends[-1]) + 1
-    if carry not in (b"", b"\r"):
+    if b"".join(carry) not in (b"", b"\r"):
         rows += 1
     return rows, checksum, np.array(checkpoints, np.int64)
 
@@ -162,11 +166,16 @@ def _as(values: list[Any], type_: pa.DataType) -> pa.Array | None:
         array = pa.array(values, type_)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return None
-    if array.to_pylist() != values:
-        return None
-    if not pa.types.is_boolean(type_) and any(isinstance(value, bool) for value in values):
-        return None  # True == 1
-    return array
+    return array if pa.types.is_string(type_) or _same(array.to_pylist(), values) else None
+
+
+def _same(stored: Any, given: Any) -> bool:
+    """Whether a value came through whole. A key that an object lacks is stored as null: that is the same."""
+    if isinstance(given, dict):
+        return isinstance(stored, dict) and all(_same(stored.get(key), value) for key, value in given.items())
+    if isinstance(given, list):
+        return isinstance(stored, list) and all(map(_same, stored, given))
+    return stored == given and isinstance(stored, bool) == isinstance(given, bool)
 
 
 def _sample_types(path: str) -> dict[str, pa.DataType]:

@@ -125,14 +125,21 @@ def _texts(array: pa.Array, bad: dict[int, str]) -> list[str | None]:
 
 
 def _checked(array: pa.Array, name: str, bad: dict[int, str]) -> pa.Array:
-    """`array`, with null for what is no UTF-8: one such value would make the whole part unreadable."""
-    if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+    """`array`, with null for what is or holds no UTF-8: one such value would make the whole part unreadable."""
+    if _is_valid(array):
         return array
+    broken = [row for row in range(len(array)) if not _is_valid(array.take(pa.array([row])))]
+    bad.update(dict.fromkeys(broken, f"'{name}' is not valid UTF-8"))
+    places = np.arange(len(array))
+    return array.take(pa.array(places, mask=np.isin(places, broken)))
+
+
+def _is_valid(array: pa.Array) -> bool:
     try:
         array.validate(full=True)
-        return array
     except pa.ArrowInvalid:
-        return pa.array(_readable(array, f"'{name}'", bad), array.type)
+        return False
+    return True
 
 
 def _readable(array: pa.Array, what: str, bad: dict[int, str]) -> list[str | None]:

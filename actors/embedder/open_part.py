@@ -11,15 +11,8 @@ import pyarrow as pa
 
 from actors.corpus import Rows
 from actors.messages import JobSpec, Part, PartDone
-from actors.output.parts import (
-    REJECTS_PROPERTY,
-    Reject,
-    clear_rejects,
-    part_schema,
-    rejects_of,
-    write_part,
-    write_rejects,
-)
+from actors.output.folder import REJECTS_PROPERTY, rejects_of
+from actors.output.parts import Reject, part_schema, write_part, write_rejects
 
 Ints = npt.NDArray[np.int64]
 
@@ -95,8 +88,6 @@ class OpenPart:
             good = np.setdiff1d(np.arange(self.part.rows), np.array(list(self._rejects), np.int64))
             ids, vectors = ids.take(pa.array(good)), vectors[good]
             keep = [column.take(pa.array(good)) for column in keep]
-        else:
-            clear_rejects(out, self.part.name)
         write_part(
             out / self.part.name,
             part_schema(spec.columns, spec.dim, spec.dtype),

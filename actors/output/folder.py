@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.queue.plan import Plan
@@ -21,6 +22,8 @@ SUMMARY_FILE = "_summary.json"
 REPORT_FILE = "report.html"
 REJECTS = "_rejects"
 TELEMETRY = "_telemetry"
+
+REJECTS_PROPERTY = "rayembed.rejects"  # in the footer of each part: how many planned rows are rejects
 
 _ABANDONED_AFTER_S = 600.0  # a worker of a killed job may live on for seconds, a slow disk for minutes
 _PART = re.compile(r"part-\d{5,}-\d{12,}\.parquet")
@@ -75,12 +78,30 @@ def finished_parts(out: str, plan: Plan, wanted: range) -> Finished:
     if (folder / REJECTS).is_dir():
         names = {plan.part(index).name for index in indexes}
         files = [path for path in (folder / REJECTS).iterdir() if path.name in names]
-        rejects = sum(pq.read_metadata(path).num_rows for path in files)
+        rejects = sum(rejects_of(folder / path.name) or 0 for path in files)
     return Finished(np.array(indexes, np.int64), rejects)
 
 
+def rejects_of(path: Path) -> int | None:
+    """How many planned rows the part stands for without holding them; None when there is no such part."""
+    try:
+        properties = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    count = properties.get(REJECTS_PROPERTY.encode())
+    return None if count is None else int(count)
+
+
 def sweep(out: Path, everything: bool) -> None:
-    """Remove hidden files that a killed writer left: old ones, or all of them when no writer can be alive."""
+    """Remove what killed or overtaken writers left: old hidden files, or everything when no writer can be alive.
+
+    Rejects beside a part that stands for none are of a holder of its lease that came to no part, or was overtaken.
+    They are not removed sooner: their part may be about to appear.
+    """
+    if everything:
+        for path in (out / REJECTS).glob("part-*.parquet"):
+            if rejects_of(out / path.name) == 0:
+                path.unlink(missing_ok=True)
     for folder in (out, out / REJECTS):
         for path in folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):  # its writer is alive and has just renamed it

@@ -19,7 +19,6 @@ from actors.output.folder import REJECTS, publish
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 PLAN_PROPERTY = "rayembed.plan"  # in the footer of each part: the fingerprint of the run
-REJECTS_PROPERTY = "rayembed.rejects"  # in the footer of each part: how many planned rows are rejects
 
 _MAX_DETAIL = 500
 _VECTOR_LEAF = "embedding.list.element"
@@ -81,21 +80,6 @@ def write_rejects(
         schema=reject_schema(columns),
     )
     publish(target / name, lambda hidden: pq.write_table(table, hidden), writer)
-
-
-def rejects_of(path: Path) -> int | None:
-    """How many planned rows the part stands for without holding them; None when there is no such part."""
-    try:
-        properties = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowInvalid):
-        return None
-    count = properties.get(REJECTS_PROPERTY.encode())
-    return None if count is None else int(count)
-
-
-def clear_rejects(folder: Path, name: str) -> None:
-    """A writer killed before its part was there may have left rejects that are none this time."""
-    (folder / REJECTS / name).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=8)

@@ -84,7 +84,7 @@ def plan_of(run: dict[str, Any]) -> Plan:
         counts = (plan.rows_per_part, plan.rows_per_batch, *(file.rows for file in files))
         if not all(type(count) is int for count in counts) or min(counts[:2]) < 1:
             raise ValueError("its counts are not whole numbers above 0")
-        if (plan.rows, plan.parts) != (shape["rows"], shape["parts"]):
+        if plan.rows != shape["rows"] or plan.parts != shape["parts"]:  # parts cost time and memory to count
             raise ValueError("its input and its plan do not fit together")
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{RUN_FILE} holds no plan ({type(error).__name__}: {error}); choose another -o") from error

@@ -141,16 +141,21 @@ class Ledger:
     def _lend(self, holder: _Holder, wanted_rows: int, now: float) -> tuple[Lease, ...]:
         leases: list[Lease] = []
         # near the end an embedder gets less than it asks for, so that all of them end together
-        wanted_rows = min(wanted_rows, max(1, self._todo // len(self._holders)) * self._plan.rows_per_part)
-        while wanted_rows > 0 and (run := self._next_run(wanted_rows) or self._second_run(holder, now)):
+        share = max(1, self._todo // len(self._holders))
+        while (
+            wanted_rows > 0
+            and share > 0
+            and (run := self._next_run(wanted_rows, share) or self._second_run(holder, now))
+        ):
             leases.append(self._plan.lease(run[0], len(run)))
             wanted_rows -= sum(part.rows for part in leases[-1].parts)
+            share -= len(run)
             holder.since.update(dict.fromkeys(run, now))
         return tuple(leases)
 
-    def _next_run(self, wanted_rows: int) -> list[int]:
+    def _next_run(self, wanted_rows: int, share: int) -> list[int]:
         """The next parts to do: consecutive, of one file, at least one, no more than are wanted."""
-        most = min(MAX_LEASE_PARTS, max(1, wanted_rows // self._plan.rows_per_part))
+        most = min(MAX_LEASE_PARTS, share, max(1, wanted_rows // self._plan.rows_per_part))
         run: list[int] = []
         while len(run) < most and (index := self._peek()) is not None:
             if run and (index != run[-1] + 1 or self._plan.file_of(index) != self._plan.file_of(run[0])):

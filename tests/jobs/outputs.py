@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from actors.corpus import Rows
 from actors.embedder.open_part import OpenPart
 from actors.messages import Columns, JobSpec, Orders, SourceFile
-from actors.output.folder import publish_text
-from actors.output.parts import PLAN_PROPERTY, REJECTS_PROPERTY, Reject, write_rejects
+from actors.output.folder import REJECTS_PROPERTY, publish_text
+from actors.output.parts import PLAN_PROPERTY, Reject, write_rejects
 from actors.output.run_file import begin_run, fingerprint, identity
 from actors.queue.plan import Plan
 from jobs.verify import in_words, verify

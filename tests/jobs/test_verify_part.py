@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.messages import Columns
-from actors.output.parts import PLAN_PROPERTY, REJECTS_PROPERTY
+from actors.output.folder import REJECTS_PROPERTY
+from actors.output.parts import PLAN_PROPERTY
 from jobs.verify import in_words, verify
 from tests.jobs.outputs import DIM, NAMES, STRINGS, build, complaint, names
 

@@ -100,6 +100,7 @@ def test_a_new_decision_reaches_everybody_with_the_next_report() -> None:
     heard(controller, ["a", "b"], 1.0)
     controller.tick(1.0)
     policy.setting = Setting(7, 20, 200)
+    heard(controller, ["a", "b"], 1.5)
     controller.tick(1.5)
     orders = heard(controller, ["a", "b"], 1.6)
     assert sorted(limits(orders)) == [3, 4]
@@ -162,9 +163,9 @@ def test_a_restarted_driver_takes_an_hours_work_for_no_ticks() -> None:
     policy = Steps()
     controller = Controller({URL: policy})  # a new process, which knows nobody
     refused = {"overloaded": 50}
-    controller.report(report("a", replace(work(100_000), errors=refused), uptime_s=3600.0), 0.6)
+    controller.report(report("a", replace(work(100_000), errors=refused), uptime_s=3600.0), 1.0)
     controller.tick(1.0)
-    controller.report(report("a", replace(work(100_005), errors=refused), uptime_s=3600.5), 1.1)
+    controller.report(report("a", replace(work(100_005), errors=refused), uptime_s=3600.5), 1.5)
     (line,) = controller.tick(1.5)
     assert (policy.seen[0].errors, controller.status().endpoints[0].errors) == ({}, refused)
     assert (policy.seen[0].rows, policy.seen[0].tokens, line["rows_per_s"]) == (50, 500, 100.0)
@@ -174,30 +175,35 @@ def test_a_restarted_driver_takes_an_hours_work_for_no_ticks() -> None:
 def test_each_tick_observes_what_came_since_the_last() -> None:
     policy = Steps()
     controller = Controller({URL: policy})
-    assert controller.tick(0.5) == []  # nobody there
-    controller.report(report("a", work(1)), 0.9)
-    controller.tick(1.0)
-    controller.report(
-        report("a", counted(inflight=3, answers=4, rows=40, tokens=400, errors={"backend": 2}, latencies_s=(0.1,))),
-        1.4,
-    )
-    controller.report(report("b", counted(inflight=2, latencies_s=(0.2, 0.3))), 1.4)
+    assert controller.tick(0.25) == []  # nobody there
+    for name in "ab":
+        controller.report(report(name, counted()), 0.5)
+    controller.tick(0.5)
+    policy.seen.clear()
+    busy = counted(inflight=3, answers=4, rows=40, tokens=400, errors={"backend": 2}, latencies_s=(0.1,))
+    idle = replace(busy, inflight=2, latencies_s=())
+    controller.report(report("a", busy), 1.5)
+    controller.report(report("b", counted(inflight=2, latencies_s=(0.2, 0.3))), 1.5)
+    controller.tick(1.5)
+    controller.report(report("a", idle), 2.0)
+    controller.report(report("b", counted(inflight=2)), 2.0)
     controller.tick(2.0)
-    controller.tick(2.5)
-    first, second, third = policy.seen
-    assert (first.seconds, first.answers, first.rows, first.tokens) == (0.5, 1, 10, 100)
-    assert (second.seconds, second.answers, second.rows, second.tokens) == (1.0, 3, 30, 300)
-    assert (second.inflight, second.errors, second.latencies_s) == (5, {"backend": 2}, (0.1, 0.2, 0.3))
-    assert (third.answers, third.rows, third.errors, third.latencies_s, third.inflight) == (0, 0, {}, (), 5)
+    first, second = policy.seen
+    assert (first.seconds, first.answers, first.rows, first.tokens) == (1.0, 4, 40, 400)
+    assert (first.inflight, first.errors, first.latencies_s) == (5, {"backend": 2}, (0.1, 0.2, 0.3))
+    assert (second.seconds, second.answers, second.rows, second.errors) == (0.5, 0, 0, {})
+    assert (second.inflight, second.latencies_s) == (4, ())
 
 
 def test_nobody_there_is_not_observed() -> None:
     policy = Steps()
     controller = Controller({URL: policy})
-    controller.report(report("a"), 1.0)
-    for now in (1.0, 2.0, 1.0 + SILENT_S, 2.0 + SILENT_S, 3.0 + SILENT_S):
+    for now in (1.0, 2.0):
+        controller.report(report("a"), now)
         controller.tick(now)
-    assert len(policy.seen) == 2
+    assert len(policy.seen) == 1
+    assert controller.tick(2.1 + SILENT_S) == []
+    assert len(policy.seen) == 1
     assert controller.status().embedders == 0
 
 
@@ -215,13 +221,14 @@ def test_starved_is_more_than_a_fifth_of_the_time(idle: float, starved: bool) ->
 def test_the_gpu_is_the_mean_over_the_nodes_that_see_one() -> None:
     policy = Steps()
     controller = Controller({URL: policy})
-    controller.tick(0.5)
-    controller.report(report("a", node="x", gpu=GpuSample(0.9, "nvml", 0.5)), 0.6)
-    controller.report(report("b", node="x", gpu=GpuSample(0.9, "nvml", 0.5)), 0.6)
-    controller.report(report("c", node="y", gpu=GpuSample(0.3, "nvml", 2.0)), 0.6)
-    controller.report(report("d", node="z"), 0.6)
-    (line,) = controller.tick(1.0)
-    assert policy.seen[0].gpu == GpuSample((0.9 + 0.3) / 2, "nvml", 2.0)
+    for now in (0.5, 1.0):
+        controller.report(report("a", node="x", gpu=GpuSample(0.9, "nvml", 0.5)), now)
+        controller.report(report("b", node="x", gpu=GpuSample(0.9, "nvml", 0.5)), now)
+        controller.report(report("c", node="y", gpu=GpuSample(0.3, "nvml", 2.0)), now)
+        controller.report(report("d", node="z"), now)
+        lines = controller.tick(now)
+    (line,) = lines
+    assert policy.seen[-1].gpu == GpuSample((0.9 + 0.3) / 2, "nvml", 2.0)
     assert (line["gpu_util"], line["gpu_source"]) == (0.6, "nvml")
 
 
@@ -279,7 +286,7 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
     controller.tick(10.0)
     latencies = tuple(i / 1000 for i in range(1, 101))
     endpoint = counted(URL, inflight=2, rows=50, tokens=500, errors={"overloaded": 1}, latencies_s=latencies)
-    controller.report(report("a", endpoint, window_rows=70), 10.4)
+    controller.report(report("a", endpoint, window_rows=70), 10.5)
     lines = controller.tick(10.5)
     assert [line["endpoint"] for line in lines] == [URL, OTHER]
     assert lines[0] == {

@@ -14,7 +14,8 @@ import pytest
 from actors.driver.tuning import Bounds
 from actors.embedder import embedder as module
 from actors.messages import Claim
-from actors.output.parts import PLAN_PROPERTY, REJECTS_PROPERTY
+from actors.output.folder import REJECTS_PROPERTY
+from actors.output.parts import PLAN_PROPERTY
 from tests.actors.embedder.job import DIM, Driver, Job, NoDriver, ends, job_of, reject_rows, until
 from tests.jobs.corpora import assert_right, matrix, read_out, texts, write_jsonl, write_parquet
 from tests.servers.fixture import EmbeddingServer

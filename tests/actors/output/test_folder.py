@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from actors.messages import Columns, SourceFile
-from actors.output.folder import REJECTS, finished_parts, part_names, publish, publish_text, sweep
-from actors.output.parts import REJECTS_PROPERTY, Reject, part_schema, write_part, write_rejects
+from actors.output.folder import REJECTS, REJECTS_PROPERTY, finished_parts, part_names, publish, publish_text, sweep
+from actors.output.parts import Reject, part_schema, write_part, write_rejects
 from actors.queue.plan import Plan
 
 COLUMNS = Columns("text", None, (), pa.int64(), ())

@@ -251,3 +251,12 @@ def test_a_late_part_that_is_done_is_not_lent_again() -> None:
     assert b.ask(ledger, 11.0) == [0]
     b.write(0)
     assert b.ask(ledger, 12.0) == [1], "0 is durable and acknowledged; 1 is what is left"
+
+
+def test_a_fair_share_of_small_files_too() -> None:
+    files = tuple(SourceFile(f"/in/{i}", f"{i}", "parquet", 10, 1, "00") for i in range(100))
+    plan = Plan(files, 512, 1 << 40)
+    ledger = ledger_of(plan)
+    workers = [Worker(plan, f"{i}") for i in range(4)]
+    assert all(worker.ask(ledger, 0.0, 1) for worker in workers)
+    assert len(workers[0].ask(ledger, 0.0, 4096)) <= 96 // 4
