@@ -42,7 +42,7 @@ def jsonl(path: Path, *lines: object) -> Path:
 )
 def test_objects_without_all_the_keys_are_good_rows(tmp_path: Path, values: list[object]) -> None:
     path = jsonl(tmp_path / "x.jsonl", *({"text": "a", "meta": value} for value in values))
-    file, _ = source(path, "jsonl")
+    file, _ = source(path)
     type_ = FORMATS["jsonl"].survey(str(path)).types["meta"]
     rows = (
         FORMATS["jsonl"]
@@ -55,7 +55,7 @@ def test_objects_without_all_the_keys_are_good_rows(tmp_path: Path, values: list
 
 def test_a_jsonl_file_that_changed_since_the_plan_is_an_error(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "x.jsonl", *({"text": f"{i:06d}"} for i in range(3000)))
-    file, checkpoints = source(path, "jsonl")
+    file, checkpoints = source(path)
     plan = Plan((file,), 1000, 1 << 40, None, (checkpoints,))
     jsonl(path, *({"text": f"{i:06d} and more"} for i in range(3000)))
     with pytest.raises(UserError, match=r"x\.jsonl"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from actors.messages import Claim, Grant
+from actors.messages import Claim, Grant, SourceFile
 from actors.queue.ledger import LEASE_S, MAX_LEASE_PARTS, SECOND_LEASE_AFTER_S
+from actors.queue.plan import Plan
 from tests.actors.queue.worker import ROWS, Worker, ledger_of, lent, part_done, plan_of
 
 # --- lending ----------------------------------------------------------------------------------------------------
