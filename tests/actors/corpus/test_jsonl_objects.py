@@ -18,11 +18,10 @@ NAME = "part-00000-000000000000.parquet"
 TEXT_ONLY = Columns("text", None, (), pa.int64(), ())
 
 
-def source(path: Path, format_: str) -> tuple[SourceFile, np.ndarray]:
-    survey = FORMATS[format_].survey(str(path))
-    return SourceFile(
-        str(path), path.name, format_, survey.rows, survey.size, survey.fingerprint
-    ), survey.checkpoints
+def source(path: Path) -> tuple[SourceFile, np.ndarray]:
+    survey = FORMATS["jsonl"].survey(str(path))
+    file = SourceFile(str(path), path.name, "jsonl", survey.rows, survey.size, survey.fingerprint)
+    return file, survey.checkpoints
 
 
 def jsonl(path: Path, *lines: object) -> Path:
