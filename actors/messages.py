@@ -215,9 +215,10 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class DriverStatus:
-    """The whole pool as the driver sees it, for the progress bar and the summary."""
+    """The whole pool as the driver has seen it for `seconds`, for the progress bar and the summary."""
 
     endpoints: tuple[EndpointStatus, ...]
+    seconds: float
     embedders: int
     gpu: GpuSample | None
     gpu_mean: float | None

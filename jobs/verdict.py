@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from actors.messages import DriverStatus
 
+_TELLING_S = 5.0
 _BUSY_CORE = 0.85
 _NOTICEABLE = 0.2  # of the time
 
@@ -20,6 +21,8 @@ class Verdict:
 
 def judge(driver: DriverStatus) -> Verdict:
     """From what the pool saw over the whole run."""
+    if driver.seconds < _TELLING_S:
+        return Verdict("server", "it was over too soon to tell what held it back")
     overloaded = sum(endpoint.errors.get("overloaded", 0) for endpoint in driver.endpoints)
     requests = max(1, sum(endpoint.requests for endpoint in driver.endpoints))
     if driver.write_wait_share > _NOTICEABLE:

@@ -148,6 +148,8 @@ def _text(value: dict[str, Any], column: str, row: int, bad: dict[int, str]) -> 
 
 def _column(objects: list[dict[str, Any]], name: str, type_: pa.DataType, bad: dict[int, str]) -> pa.Array:
     values = [each.get(name) for each in objects]
+    if pa.types.is_string(type_):
+        values = [_as_text(value) for value in values]
     array = _as(values, type_)
     if array is not None:
         return array
@@ -158,6 +160,11 @@ def _column(objects: list[dict[str, Any]], name: str, type_: pa.DataType, bad: d
             value = None
         fitting.append(value)
     return pa.array(fitting, type_)
+
+
+def _as_text(value: Any) -> str | None:
+    """What is no string, in a column of strings, is kept as JSON."""
+    return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _as(values: list[Any], type_: pa.DataType) -> pa.Array | None:
@@ -179,7 +186,7 @@ def _same(stored: Any, given: Any) -> bool:
 
 
 def _sample_types(path: str) -> dict[str, pa.DataType]:
-    """Types of the keys of the first objects; a key whose values do not agree is left out."""
+    """Types of the keys of the first objects; where values do not agree, text holds them all."""
     with Path(path).open("rb") as file:
         objects = [_object(line, 0, {}) for line in itertools.islice(file, _SAMPLE_ROWS)]
     types: dict[str, pa.DataType] = {}
@@ -187,5 +194,5 @@ def _sample_types(path: str) -> dict[str, pa.DataType]:
         try:
             types[name] = pa.array([each.get(name) for each in objects]).type
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            continue
+            types[name] = pa.string()
     return types

@@ -30,6 +30,7 @@ class _Embedder:
 
     report: Report
     heard: float
+    joined: float
     cpu_before_s: float  # used before its first report: starting up is not working
     seen: dict[str, EndpointReport] = field(default_factory=dict)
 
@@ -72,6 +73,7 @@ class Controller:
         self._first_answer: float | None = None
         self._now = 0.0
         self._ticked = 0.0
+        self._covered_s = 0.0  # of embedders' time, by the reports since the last tick
         self._starved_seen = 0.0
         self._gpu_samples: list[float] = []
 
@@ -81,7 +83,8 @@ class Controller:
         known = self._embedders.get(report.embedder)
         if known is None or known.report.incarnation != report.incarnation:
             self._gone_cpu_s += known.report.cpu_s if known else 0.0
-            known = self._embedders[report.embedder] = _Embedder(report, now, report.cpu_s)
+            known = self._embedders[report.embedder] = _Embedder(report, now, now, report.cpu_s)
+        self._covered_s += now - known.heard
         known.report, known.heard = report, now
         for each in report.endpoints:
             before = known.seen.get(each.endpoint)
@@ -95,8 +98,9 @@ class Controller:
 
     def tick(self, now: float) -> list[dict[str, Any]]:
         """Let each policy decide on what came since the last tick; the telemetry lines of this one."""
-        seconds = now - self._ticked if self._ticked else 0.0
-        self._ticked = self._now = now
+        before, self._ticked = self._ticked, now
+        self._now = now
+        seconds = now - before if before else 0.0
         if seconds <= 0 or not self._alive(now):
             return []
         gpu = self._gpu()
@@ -104,20 +108,26 @@ class Controller:
             self._gpu_samples.append(gpu.utilisation)
         starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(self._alive(now))
         self._starved_seen = self._starved_s()
+        # reports do not keep step with ticks: what they bring is of the time that they cover, not of the tick's
+        settled = sum(each.joined <= before for each in self._alive(now).values())
+        covered_s, self._covered_s = self._covered_s / max(1, settled), 0.0
         lines = []
         for url, endpoint in self._endpoints.items():
-            seen = self._observe(url, endpoint, seconds, starved, gpu)
-            endpoint.decision = endpoint.policy.decide(seen)
+            seen = self._observe(url, endpoint, covered_s, starved, gpu)
+            if covered_s > 0:
+                endpoint.decision = endpoint.policy.decide(seen)
             lines.append(self._line(url, endpoint, gpu, seen, now))
         return lines
 
     def status(self) -> DriverStatus:
         alive = self._alive(self._now)
-        elapsed = max(1e-9, self._now - (self._began or self._now)) * max(1, len(alive))
+        seconds = self._now - (self._began or self._now)
+        elapsed = max(1e-9, seconds) * max(1, len(alive))
         samples = self._gpu_samples
         cpu_s = self._gone_cpu_s + sum(each.report.cpu_s for each in self._embedders.values())
         return DriverStatus(
             endpoints=tuple(self._endpoint_status(url, each) for url, each in self._endpoints.items()),
+            seconds=seconds,
             embedders=len(alive),
             gpu=self._gpu(),
             gpu_mean=float(np.mean(samples)) if samples else None,
@@ -191,8 +201,9 @@ class Controller:
             latencies_s=endpoint.latencies,
         )
         endpoint.latencies = ()
-        endpoint.rows_per_s += RATE_SMOOTHING * (seen.rows / seconds - endpoint.rows_per_s)
-        endpoint.tokens_per_s += RATE_SMOOTHING * (seen.tokens / seconds - endpoint.tokens_per_s)
+        if seconds > 0:
+            endpoint.rows_per_s += RATE_SMOOTHING * (seen.rows / seconds - endpoint.rows_per_s)
+            endpoint.tokens_per_s += RATE_SMOOTHING * (seen.tokens / seconds - endpoint.tokens_per_s)
         return seen
 
     def _inflight(self, url: str) -> int:
@@ -210,8 +221,8 @@ class Controller:
             "inflight": seen.inflight,
             "batch_rows": setting.batch_rows,
             "batch_tokens": setting.batch_tokens,
-            "rows_per_s": round(seen.rows / seen.seconds, 1),
-            "tokens_per_s": round(seen.tokens / seen.seconds, 1),
+            "rows_per_s": round(seen.rows / seen.seconds, 1) if seen.seconds else 0.0,
+            "tokens_per_s": round(seen.tokens / seen.seconds, 1) if seen.seconds else 0.0,
             "gpu_util": round(gpu.utilisation, 3) if gpu else None,
             "gpu_source": gpu.source if gpu else None,
             "queue": sum(each.report.window_rows for each in self._alive(now).values()),

@@ -58,6 +58,7 @@ class Embedder:
         self._writing = 0  # parts
         self._began = time.monotonic()
         self._stopping = False
+        self._asking: asyncio.Timeout | None = None  # while a claim is on its way
         self._window = Window()
         self._leases: asyncio.Queue[Lease] = asyncio.Queue()
         self._wake = asyncio.Event()  # something to tell the queue
@@ -84,6 +85,8 @@ class Embedder:
         """Send nothing more; let `run` return within a few seconds, with whatever parts are complete written."""
         self._stopping = True
         self._wake.set()
+        if self._asking:  # the queue may be away
+            self._asking.reschedule(asyncio.get_running_loop().time() + STOP_S)
 
     def _lane(self, client: EmbeddingClient) -> Lane:
         order = self._spec.first_orders.by_endpoint[client.endpoint.url]
@@ -110,7 +113,10 @@ class Embedder:
             if stopping:
                 self._window.close()
                 await self._drain()
-            grant = await self._claim()
+            try:
+                grant = await self._claim()
+            except TimeoutError:  # told to stop while the queue is away
+                grant = Grant((), finished=False)
             if grant.finished or stopping:
                 return
             for lease in grant.leases:
@@ -123,26 +129,31 @@ class Embedder:
                     await self._wake.wait()
 
     async def _drain(self) -> None:
-        """Let requests come in and the parts that they complete be written, for a while."""
+        """Let requests come in for a while, and the parts that they complete be written, as long as it takes."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 while self._busy:
                     await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
+        while self._writing and self._busy:
+            await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
 
     async def _claim(self) -> Grant:
         self._wake.clear()
         self._sequence += 1
         done = tuple(self._done)
-        grant = await self._queue.claim(
-            Claim(
-                embedder=self._name,
-                incarnation=self._incarnation,
-                sequence=self._sequence,
-                held=tuple(self._held),
-                done=done,
-                wanted_rows=0 if self._stopping else max(0, self._window_goal() - self._rows_ahead()),
-            )
+        claim = Claim(
+            embedder=self._name,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            held=tuple(self._held),
+            done=done,
+            wanted_rows=0 if self._stopping else max(0, self._window_goal() - self._rows_ahead()),
         )
+        try:
+            async with asyncio.timeout(STOP_S if self._stopping else None) as self._asking:
+                grant = await self._queue.claim(claim)
+        finally:
+            self._asking = None
         del self._done[: len(done)]
         return grant
 

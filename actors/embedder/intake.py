@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+
 from actors.corpus import FORMATS, Reader, Rows
 from actors.embedder.open_part import OpenPart
 from actors.errors import UserError
@@ -35,8 +37,9 @@ class Intake:
     def _open(self, file: SourceFile, part: Part) -> OpenPart:
         try:
             rows = self._read(file, part)
-        except OSError as error:
-            raise UserError(f"input {file.path} cannot be read: {error.strerror or error}", 1) from error
+        except (OSError, pa.ArrowException) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"input {file.path} cannot be read: {why}", 1) from error
         return OpenPart(part, rows, self._spec.dim, self._spec.dtype)
 
     def _read(self, file: SourceFile, part: Part) -> Rows:

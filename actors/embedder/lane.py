@@ -68,6 +68,8 @@ class Lane:
 
     def start(self) -> None:
         """Take a place in flight; `deliver` gives it back."""
+        if not self._inflight:
+            self._away_since = None  # time in which nobody asked says nothing
         self._inflight += 1
 
     async def deliver(self, batch: Batch) -> None:

@@ -273,12 +273,18 @@ def test_a_missing_id_is_a_bad_row(tmp_path: Path) -> None:
     assert "not JSON" in rows.bad[2], "the first reason stays"
 
 
-def test_a_kept_value_of_another_type_is_a_bad_row(tmp_path: Path) -> None:
+def test_a_column_of_strings_keeps_what_is_no_string_as_json(tmp_path: Path) -> None:
     path = written(tmp_path, *({"text": "a", "tag": tag} for tag in ("x", 5, None, ["y"], "z")))
     rows = read(path, Columns("text", None, ("tag",), pa.int64(), (pa.string(),)))
-    assert rows.keep[0].to_pylist() == ["x", None, None, None, "z"]
-    assert list(rows.bad) == [1, 3]
-    assert rows.bad[1] == "'tag' is '5', not string as in the first rows"
+    assert rows.keep[0].to_pylist() == ["x", "5", None, '["y"]', "z"]
+    assert rows.bad == {}
+
+
+def test_a_kept_value_of_another_type_is_a_bad_row(tmp_path: Path) -> None:
+    path = written(tmp_path, *({"text": "a", "n": n} for n in (1, "x", None)))
+    rows = read(path, Columns("text", None, ("n",), pa.int64(), (pa.int64(),)))
+    assert rows.keep[0].to_pylist() == [1, None, None]
+    assert rows.bad == {1: "'n' is 'x', not int64 as in the first rows"}
 
 
 @pytest.mark.parametrize(
@@ -311,9 +317,9 @@ def test_survey_says_size_and_a_fingerprint_of_the_whole_content(
     assert FORMAT.survey(str(written(tmp_path, *lines))).fingerprint != survey.fingerprint
 
 
-def test_a_column_whose_values_disagree_is_not_offered(tmp_path: Path) -> None:
+def test_a_column_whose_values_disagree_is_text(tmp_path: Path) -> None:
     path = written(tmp_path, {"text": "a", "mixed": 1, "wide": 2**70}, b"oops\n", {"text": "b", "mixed": "x"})
-    assert FORMAT.survey(str(path)).types == {"text": pa.string()}
+    assert FORMAT.survey(str(path)).types == dict.fromkeys(("text", "mixed", "wide"), pa.string())
 
 
 def test_whole_and_broken_numbers_together_are_floats(tmp_path: Path) -> None:

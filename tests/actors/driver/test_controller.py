@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.driver.controller import RAMP_S, SILENT_S, Controller
-from actors.driver.tuning import Decision, Observation, Setting
+from actors.driver.tuning import Bounds, Decision, Observation, Setting
+from actors.driver.tuning.hill_climb import HillClimb
 from actors.messages import EndpointReport, GpuSample, Orders, Report
 
 URL, OTHER = "http://one", "http://two"
@@ -314,3 +316,26 @@ def test_status_before_anything_was_heard() -> None:
     status = Controller({URL: Steps()}).status()
     assert (status.embedders, status.cpu_share, status.starved_share, status.window_rows) == (0, 0, 0, 0)
     assert (status.endpoints[0].limit, status.endpoints[0].decision) == (8, "start")
+
+
+@pytest.mark.parametrize("embedders", [1, 4])
+def test_a_server_of_constant_speed_gets_no_larger_orders(embedders: int) -> None:
+    """Reports and ticks do not keep step, so three ticks hold two to four reports of each embedder."""
+    kept = []
+    for seed in range(3):
+        chance = random.Random(seed)
+        controller = Controller({URL: HillClimb(Bounds())})
+        events = [(0.25 + 0.501 * i, -1) for i in range(600)]
+        for who in range(embedders):
+            at = chance.random() * 0.2
+            while at < 300:
+                events.append((at, who))
+                at += 0.5 + chance.uniform(0.002, 0.03)
+        for at, who in sorted(events):
+            if who < 0:
+                kept += [line["decision"] for line in controller.tick(at) if "kept" in line["decision"]]
+            else:
+                tokens = int(20_000 / embedders * at)
+                done = counted(tokens=tokens, answers=tokens // 100, rows=tokens // 100)
+                controller.report(report(str(who), done), at)
+    assert len(kept) <= 1, kept

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from actors.embedder import embedder as module
+from actors.embedder.open_part import OpenPart
 from actors.errors import UserError
-from actors.messages import Claim, Grant, Order, Orders, Report
+from actors.messages import Claim, Grant, Order, Orders, PartDone, Report
 from actors.output.folder import sweep
 from actors.output.parts import Reject, write_rejects
 from tests.actors.embedder.job import NoDriver, Queue, ends, job_of, reject_rows, until
@@ -253,3 +256,37 @@ async def test_an_order_that_comes_while_there_is_nothing_to_send_is_kept(
     await embedder.stop()
     await ends(running)
     assert server.stats()["requests"] == 0
+
+
+async def test_a_broken_page_in_the_input_is_named(server: EmbeddingServer, tmp_path: Path) -> None:
+    """Footer and both ends are as planned, so only reading the page finds it."""
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"text": texts(20_000)}), path, compression="none", use_dictionary=False)
+    job = job_of([path], tmp_path / "out", [server], rows_per_part=4096)
+    data = bytearray(path.read_bytes())
+    data[100_000:100_200] = b"\xff" * 200
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"c\.parquet"):
+        await ends(job.embedder().run())
+
+
+async def test_parts_being_written_at_the_stop_are_written_although_a_request_hangs(
+    server: EmbeddingServer, tmp_path: Path, corpus: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STOP_S", 0.5)
+    write = OpenPart.write
+
+    def slow(part: OpenPart, *args: Any) -> PartDone:
+        time.sleep(0.3)
+        return write(part, *args)
+
+    monkeypatch.setattr(OpenPart, "write", slow)
+    job = job_of([corpus[1]], tmp_path / "out", [server], rows_per_part=32, limit=8)
+    embedder = job.embedder()
+    running = asyncio.create_task(embedder.run())
+    await until(lambda: embedder._writing >= 4)
+    server.behave(delay_ms=5000)
+    await embedder.stop()
+    complete = embedder._writing + len(job.parts)
+    await ends(running)
+    assert len(job.parts) >= complete
