@@ -123,11 +123,43 @@ class QueueStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointReport:
-    """What one embedder did at one endpoint. Counters only grow, so a lost report loses nothing.
+class Completion:
+    """A request that brought vectors. `at` is when, in seconds on the clock of whoever tells it.
 
-    `latencies_s` holds the latencies of the answers since the last report; `inflight` and `limit` are of
-    this moment. `unique_texts` counts texts that were embedded, `rows` the output rows they stand for.
+    `latency_s` is of the attempt that brought them. `size` is rows x longest text, in tokens: the work of a server
+    that pads. `canary` is the number of the canary that it was; 0: none.
+    """
+
+    at: float
+    latency_s: float
+    rows: int
+    tokens: int
+    size: int
+    canary: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that did not, by the kind of its fault. `latency_s` of a refusal is the network's."""
+
+    at: float
+    kind: str
+    rows: int
+    tokens: int
+    size: int
+    retry_after_s: float | None
+    most_rows: int | None
+    latency_s: float = 0.0
+    canary: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReport:
+    """What one embedder did at one endpoint. Counters only grow, so a lost report loses no row in any sum.
+
+    `completions` and `failures` are those since the last report; `inflight` and `limit` are of this moment.
+    `unique_texts` counts texts that were embedded, `rows` the output rows they stand for. `order` is the version of
+    the order that has been followed since `obeyed_at`.
     """
 
     endpoint: str
@@ -140,7 +172,10 @@ class EndpointReport:
     unique_texts: int
     tokens: int
     errors: dict[str, int] = field(default_factory=dict)
-    latencies_s: tuple[float, ...] = ()
+    completions: tuple[Completion, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    order: int = 0
+    obeyed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +194,7 @@ class Report:
     `starved_s`, `cpu_s` and `write_wait_s` are cumulative seconds: room at an endpoint but no text to
     send; CPU of this process; reading paused because finished parts were not yet written. `uptime_s` is since
     the embedder began: a driver that hears of it for the first time can tell whether it is itself the new one.
+    `sent_at` is on the clock of the events in `endpoints`.
     """
 
     embedder: str
@@ -171,19 +207,27 @@ class Report:
     cpu_s: float
     write_wait_s: float
     uptime_s: float = 0.0
+    sent_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What one embedder may do at one endpoint: its share of the endpoint's limit, and the request's size.
 
-    `limit` is in requests in flight. `batch_rows` and `batch_tokens` bound one request; a single text
-    longer than `batch_tokens` goes alone.
+    `limit` is in requests in flight. `batch_rows` and `batch_tokens` (rows x longest) bound one request; a single
+    text longer than `batch_tokens` goes alone. A `canary` not seen before asks for one single request of
+    `canary_tokens`. `requests_per_s` and `tokens_per_s` are this embedder's share of a quota; None: no quota.
+    `version` grows with every change.
     """
 
     limit: int
     batch_rows: int
     batch_tokens: int
+    version: int = 0
+    canary: int = 0
+    canary_tokens: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +276,16 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An embedding server. The key is named, never held: each process reads `api_key_env` itself."""
+    """An embedding server. The key is named, never held: each process reads `api_key_env` itself.
+
+    `metrics_url` is where its GPU utilisation can be read, if the user says so.
+    """
 
     url: str
     model: str
     dialect: str
     api_key_env: str | None
+    metrics_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TypeVar
 
@@ -50,9 +50,9 @@ async def _find(servers: Sequence[EndpointSettings]) -> Found:
 
 async def _look(server: EndpointSettings) -> tuple[Endpoint, int, float]:
     dialect = "openai" if server.dialect in (None, "auto") else server.dialect or ""
-    endpoint = Endpoint(server.url, server.model or "", dialect, server.api_key_env)
+    endpoint = Endpoint(server.url, server.model or "", dialect, server.api_key_env, server.metrics_url)
     if not endpoint.model:
-        endpoint = Endpoint(server.url, await _with_client(endpoint, _only_model), dialect, server.api_key_env)
+        endpoint = replace(endpoint, model=await _with_client(endpoint, _only_model))
     started = monotonic()
     dim = await _with_client(endpoint, _dimension)
     return endpoint, dim, monotonic() - started

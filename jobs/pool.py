@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.driver.actor import DriverActor
+from actors.driver.telemetry import stamp
 from actors.driver.tuning import Bounds
 from actors.embedder.actor import EmbedderActor
 from actors.errors import FAILED, UserError
@@ -42,7 +43,9 @@ class Pool:
         urls = [endpoint.url for endpoint in spec.endpoints]
         beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
         self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out)
-        self._driver = ray.remote(DriverActor).options(name=DRIVER, **beside).remote(urls, bounds, spec.out)
+        self._driver = (
+            ray.remote(DriverActor).options(name=DRIVER, **beside).remote(urls, bounds, spec.out, stamp())
+        )
         self._embedders: dict[str, _Embedder] = {}
         self._queue_status: QueueStatus = _first_answer(self._queue.status)
         self._driver_status: DriverStatus = _first_answer(self._driver.status)

@@ -138,7 +138,7 @@ def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
 
 
 def _spec(job: Job, plan_fingerprint: str, bounds: Bounds, size: int | None) -> JobSpec:
-    start = POLICIES[DEFAULT_POLICY](bounds).start()
+    start = POLICIES[DEFAULT_POLICY](bounds, None).start()
     first = Order(max(1, start.limit // (size or 1)), start.batch_rows, start.batch_tokens)
     return JobSpec(
         out=str(job.out),

@@ -149,7 +149,7 @@ def _endpoint(value: object) -> object:
     if isinstance(value, str):
         return {"url": value}
     if not isinstance(value, Mapping | Endpoint):
-        raise _expected("a URL, or a mapping with url and, if need be, model, api_key_env and dialect")
+        raise _expected("a URL, or a mapping with url and, if need be, model, api_key_env, dialect and metrics_url")
     return value
 
 
@@ -184,12 +184,16 @@ class _Model(BaseModel):
 
 
 class Endpoint(_Model):
-    """One embedding server; where a field is None the top level's holds."""
+    """One embedding server; where a field is None the top level's holds.
+
+    `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's; None looks at /metrics.
+    """
 
     url: BaseUrl
     model: ModelName | None = None
     api_key_env: VariableName | None = None
     dialect: Dialect | None = None
+    metrics_url: Location | None = None
 
 
 class Input(_Model):

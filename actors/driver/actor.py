@@ -6,19 +6,23 @@ import asyncio
 import time
 
 from actors.driver.controller import Controller
-from actors.driver.telemetry import Telemetry
+from actors.driver.telemetry import Telemetry, last_settings
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.messages import DriverStatus, Orders, Report
 
-TICK_S = 0.5
+TICK_S = 0.25
 
 
 class DriverActor:
-    """Advisory: it may die at any time, and the job goes on with the last orders until it is back."""
+    """Advisory: it may die at any time, and the job goes on with the last orders until it is back.
 
-    def __init__(self, endpoints: list[str], bounds: Bounds, out: str) -> None:
+    It then goes on from the settings in its own telemetry of this job, which began at the stamp `job_began`.
+    """
+
+    def __init__(self, endpoints: list[str], bounds: Bounds, out: str, job_began: str) -> None:
         make_policy = POLICIES[DEFAULT_POLICY]
-        self._controller = Controller({url: make_policy(bounds) for url in endpoints})
+        before = last_settings(out, job_began)
+        self._controller = Controller({url: make_policy(bounds, before.get(url)) for url in endpoints})
         self._telemetry = Telemetry(out)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 

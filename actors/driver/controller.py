@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from actors.driver.tuning import Decision, Observation, Policy
 from actors.messages import (
+    Completion,
     DriverStatus,
     EndpointReport,
     EndpointStatus,
+    Failure,
     GpuSample,
     Order,
     Orders,
     Report,
 )
 
-SILENT_S = 5.0  # ten reports missed: its share goes to the others
+SILENT_S = 5.0  # twenty reports missed: its share goes to the others
 RATE_SMOOTHING = 0.3  # weight of the newest tick in the rates that are shown
 RAMP_S = 10.0  # after the first answer; the steady state begins then
 
@@ -30,18 +33,24 @@ class _Embedder:
 
     report: Report
     heard: float
-    joined: float
     cpu_before_s: float  # used before its first report: starting up is not working
     seen: dict[str, EndpointReport] = field(default_factory=dict)
+
+    @property
+    def ahead_s(self) -> float:
+        """How far this driver's clock is ahead of the embedder's, and the report's way with it."""
+        return self.heard - self.report.sent_at
 
 
 @dataclass(slots=True)
 class _Endpoint:
     policy: Policy
     decision: Decision
+    version: int = 1  # of the decision's setting
+    completions: list[Completion] = field(default_factory=list)  # since the last tick
+    failures: list[Failure] = field(default_factory=list)
     rows_per_s: float = 0.0
     tokens_per_s: float = 0.0
-    latencies: tuple[float, ...] = ()
     answers: int = 0
     rows: int = 0
     unique_texts: int = 0
@@ -49,15 +58,11 @@ class _Endpoint:
     requests: int = 0
     retries: int = 0
     errors: dict[str, int] = field(default_factory=dict)
-    ticked: dict[str, Any] = field(default_factory=dict)  # the totals at the last tick
 
-    def forget(self, report: EndpointReport) -> None:
-        """Count the work of before this driver began in no tick's observation."""
-        for name in ("answers", "rows", "tokens"):
-            self.ticked[name] = self.ticked.get(name, 0) + getattr(report, name)
-        errors = self.ticked.setdefault("errors", {})
-        for kind, count in report.errors.items():
-            errors[kind] = errors.get(kind, 0) + count
+    def decide(self, seen: Observation) -> None:
+        before = self.decision.setting
+        self.decision = self.policy.decide(seen)
+        self.version += self.decision.setting != before
 
 
 class Controller:
@@ -73,7 +78,6 @@ class Controller:
         self._first_answer: float | None = None
         self._now = 0.0
         self._ticked = 0.0
-        self._covered_s = 0.0  # of embedders' time, by the reports since the last tick
         self._starved_seen = 0.0
         self._gpu_samples: list[float] = []
 
@@ -83,14 +87,13 @@ class Controller:
         known = self._embedders.get(report.embedder)
         if known is None or known.report.incarnation != report.incarnation:
             self._gone_cpu_s += known.report.cpu_s if known else 0.0
-            known = self._embedders[report.embedder] = _Embedder(report, now, now, report.cpu_s)
-        self._covered_s += now - known.heard
+            known = self._embedders[report.embedder] = _Embedder(report, now, report.cpu_s)
         known.report, known.heard = report, now
         for each in report.endpoints:
-            before = known.seen.get(each.endpoint)
-            if before is None and report.uptime_s > SILENT_S:
-                self._endpoints[each.endpoint].forget(each)
-            self._count(self._endpoints[each.endpoint], before, each)
+            endpoint = self._endpoints[each.endpoint]
+            self._count(endpoint, known.seen.get(each.endpoint), each)
+            endpoint.completions += [replace(event, at=event.at + known.ahead_s) for event in each.completions]
+            endpoint.failures += [replace(event, at=event.at + known.ahead_s) for event in each.failures]
             known.seen[each.endpoint] = each
         if self._first_answer is None and any(endpoint.answers for endpoint in self._endpoints.values()):
             self._first_answer = now
@@ -98,25 +101,21 @@ class Controller:
 
     def tick(self, now: float) -> list[dict[str, Any]]:
         """Let each policy decide on what came since the last tick; the telemetry lines of this one."""
-        before, self._ticked = self._ticked, now
-        self._now = now
-        seconds = now - before if before else 0.0
-        if seconds <= 0 or not self._alive(now):
+        seconds = now - self._ticked if self._ticked else 0.0
+        self._ticked = self._now = now
+        alive = self._alive(now)
+        if seconds <= 0 or not alive:
             return []
         gpu = self._gpu()
         if gpu and self._first_answer is not None and now - self._first_answer > RAMP_S:
             self._gpu_samples.append(gpu.utilisation)
-        starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(self._alive(now))
+        starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(alive)
         self._starved_seen = self._starved_s()
-        # reports do not keep step with ticks: what they bring is of the time that they cover, not of the tick's
-        settled = sum(each.joined <= before for each in self._alive(now).values())
-        covered_s, self._covered_s = self._covered_s / max(1, settled), 0.0
         lines = []
         for url, endpoint in self._endpoints.items():
-            seen = self._observe(url, endpoint, covered_s, starved, gpu)
-            if covered_s > 0:
-                endpoint.decision = endpoint.policy.decide(seen)
-            lines.append(self._line(url, endpoint, gpu, seen, now))
+            seen = self._observe(url, endpoint, seconds, starved, gpu)
+            endpoint.decide(seen)
+            lines.append(self._line(url, endpoint, seen))
         return lines
 
     def status(self) -> DriverStatus:
@@ -149,21 +148,11 @@ class Controller:
         for kind, count in now.errors.items():
             new = count - (before.errors.get(kind, 0) if before else 0)
             endpoint.errors[kind] = endpoint.errors.get(kind, 0) + new
-        endpoint.latencies += now.latencies_s
 
     def _orders(self, embedder: str, now: float) -> Orders:
         names = sorted(self._alive(now))
-        place = names.index(embedder)
-        return Orders(
-            {
-                url: Order(
-                    limit=_share(endpoint.decision.setting.limit, len(names), place),
-                    batch_rows=endpoint.decision.setting.batch_rows,
-                    batch_tokens=endpoint.decision.setting.batch_tokens,
-                )
-                for url, endpoint in self._endpoints.items()
-            }
-        )
+        place, pool = names.index(embedder), len(names)
+        return Orders({url: _order(endpoint, pool, place) for url, endpoint in self._endpoints.items()})
 
     def _alive(self, now: float) -> dict[str, _Embedder]:
         return {name: each for name, each in self._embedders.items() if now - each.heard <= SILENT_S}
@@ -183,52 +172,49 @@ class Controller:
     def _observe(
         self, url: str, endpoint: _Endpoint, seconds: float, starved: bool, gpu: GpuSample | None
     ) -> Observation:
-        totals = {"answers": endpoint.answers, "rows": endpoint.rows, "tokens": endpoint.tokens}
-        before = endpoint.ticked
-        errors = {
-            kind: count - before.get("errors", {}).get(kind, 0)
-            for kind, count in endpoint.errors.items()
-            if count > before.get("errors", {}).get(kind, 0)
-        }
-        endpoint.ticked = {**totals, "errors": dict(endpoint.errors)}
+        alive = self._alive(self._now).values()
+        told = [(each.ahead_s, each.seen.get(url)) for each in alive]
+        obeyed = [ahead_s + last.obeyed_at for ahead_s, last in told if last and last.order == endpoint.version]
         seen = Observation(
+            now=self._now,
             seconds=seconds,
-            **{name: total - before.get(name, 0) for name, total in totals.items()},
+            completions=tuple(endpoint.completions),
+            failures=tuple(endpoint.failures),
             inflight=self._inflight(url),
             starved=starved,
+            complete_to=min(each.heard for each in alive),
+            obeyed_since=max(obeyed) if len(obeyed) == len(told) else None,
             gpu=gpu,
-            errors=errors,
-            latencies_s=endpoint.latencies,
         )
-        endpoint.latencies = ()
-        if seconds > 0:
-            endpoint.rows_per_s += RATE_SMOOTHING * (seen.rows / seconds - endpoint.rows_per_s)
-            endpoint.tokens_per_s += RATE_SMOOTHING * (seen.tokens / seconds - endpoint.tokens_per_s)
+        endpoint.completions, endpoint.failures = [], []
+        rows = sum(event.rows for event in seen.completions)
+        tokens = sum(event.tokens for event in seen.completions)
+        endpoint.rows_per_s += RATE_SMOOTHING * (rows / seconds - endpoint.rows_per_s)
+        endpoint.tokens_per_s += RATE_SMOOTHING * (tokens / seconds - endpoint.tokens_per_s)
         return seen
 
     def _inflight(self, url: str) -> int:
         alive = self._alive(self._now).values()
         return sum(each.seen[url].inflight for each in alive if url in each.seen)
 
-    def _line(
-        self, url: str, endpoint: _Endpoint, gpu: GpuSample | None, seen: Observation, now: float
-    ) -> dict[str, Any]:
+    def _line(self, url: str, endpoint: _Endpoint, seen: Observation) -> dict[str, Any]:
         setting = endpoint.decision.setting
+        latencies_s = [event.latency_s for event in seen.completions]
         return {
-            "t": round(now - (self._began or now), 3),
+            "t": round(seen.now - (self._began or seen.now), 3),
             "endpoint": url,
             "limit": setting.limit,
             "inflight": seen.inflight,
             "batch_rows": setting.batch_rows,
             "batch_tokens": setting.batch_tokens,
-            "rows_per_s": round(seen.rows / seen.seconds, 1) if seen.seconds else 0.0,
-            "tokens_per_s": round(seen.tokens / seen.seconds, 1) if seen.seconds else 0.0,
-            "gpu_util": round(gpu.utilisation, 3) if gpu else None,
-            "gpu_source": gpu.source if gpu else None,
-            "queue": sum(each.report.window_rows for each in self._alive(now).values()),
-            "p50_ms": _quantile_ms(seen.latencies_s, 0.5),
-            "p99_ms": _quantile_ms(seen.latencies_s, 0.99),
-            "errors": seen.errors,
+            "rows_per_s": round(sum(event.rows for event in seen.completions) / seen.seconds, 1),
+            "tokens_per_s": round(sum(event.tokens for event in seen.completions) / seen.seconds, 1),
+            "gpu_util": round(seen.gpu.utilisation, 3) if seen.gpu else None,
+            "gpu_source": seen.gpu.source if seen.gpu else None,
+            "queue": sum(each.report.window_rows for each in self._alive(seen.now).values()),
+            "p50_ms": _quantile_ms(latencies_s, 0.5),
+            "p99_ms": _quantile_ms(latencies_s, 0.99),
+            "errors": dict(Counter(event.kind for event in seen.failures)),
             "decision": endpoint.decision.reason,
         }
 
@@ -236,7 +222,9 @@ class Controller:
         return EndpointStatus(
             endpoint=url,
             inflight=self._inflight(url),
-            **asdict(endpoint.decision.setting),
+            limit=endpoint.decision.setting.limit,
+            batch_rows=endpoint.decision.setting.batch_rows,
+            batch_tokens=endpoint.decision.setting.batch_tokens,
             rows_per_s=endpoint.rows_per_s,
             tokens_per_s=endpoint.tokens_per_s,
             decision=endpoint.decision.reason,
@@ -249,10 +237,25 @@ class Controller:
         )
 
 
+def _order(endpoint: _Endpoint, pool: int, place: int) -> Order:
+    """The share of the embedder at `place` among `pool`; the first one sends the canary."""
+    setting = endpoint.decision.setting
+    return Order(
+        limit=_share(setting.limit, pool, place),
+        batch_rows=setting.batch_rows,
+        batch_tokens=setting.batch_tokens,
+        version=endpoint.version,
+        canary=setting.canary,
+        canary_tokens=setting.canary_tokens if place == 0 else None,
+        requests_per_s=setting.requests_per_s / pool if setting.requests_per_s else None,
+        tokens_per_s=setting.tokens_per_s / pool if setting.tokens_per_s else None,
+    )
+
+
 def _share(limit: int, pool: int, place: int) -> int:
     """Shares that differ by at most one and add up to `limit`."""
     return limit // pool + (place < limit % pool)
 
 
-def _quantile_ms(latencies_s: tuple[float, ...], share: float) -> float | None:
+def _quantile_ms(latencies_s: Sequence[float], share: float) -> float | None:
     return round(float(np.quantile(latencies_s, share)) * 1000, 1) if latencies_s else None

@@ -1,4 +1,4 @@
-"""`_telemetry/….jsonl`: a line a tick and endpoint, one file a run of the driver."""
+"""`_telemetry/….jsonl`: a line a tick and endpoint, one file a life of the driver, named by when it began (UTC)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import msgspec
 
+from actors.driver.tuning import Setting
 from actors.output.folder import TELEMETRY
+
+_TAIL_BYTES = 1 << 16  # holds the last ticks of some hundred endpoints
 
 
 class Telemetry:
@@ -18,20 +21,33 @@ class Telemetry:
     def __init__(self, out: str) -> None:
         folder = Path(out) / TELEMETRY
         folder.mkdir(exist_ok=True)
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self._file = (folder / f"{started}.jsonl").open("ab", buffering=0)
+        self._file = (folder / f"{stamp()}.jsonl").open("ab", buffering=0)
 
     def write(self, lines: Sequence[dict[str, Any]]) -> None:
         if lines:
             self._file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
-def read_telemetry(file: Path) -> list[dict[str, Any]]:
-    """The lines of one file; a torn last line, as a kill leaves it, is left out."""
-    lines = []
-    for line in file.read_bytes().splitlines():
-        try:
-            lines.append(msgspec.json.decode(line))
-        except msgspec.DecodeError:
-            continue
-    return lines
+def stamp() -> str:
+    """Now, as files are named: later is greater."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def last_settings(out: str, since: str) -> dict[str, Setting]:
+    """Each endpoint's setting when the driver last wrote, if it did after the stamp `since`."""
+    files = sorted(path for path in (Path(out) / TELEMETRY).glob("*.jsonl") if path.stem > since)
+    settings: dict[str, Setting] = {}
+    for file in files:
+        with file.open("rb") as lines:
+            lines.seek(max(0, file.stat().st_size - _TAIL_BYTES))
+            for line in lines.read().splitlines():
+                settings |= _setting(line)
+    return settings
+
+
+def _setting(line: bytes) -> dict[str, Setting]:
+    try:
+        said = msgspec.json.decode(line)
+        return {said["endpoint"]: Setting(said["limit"], said["batch_rows"], said["batch_tokens"])}
+    except (msgspec.DecodeError, KeyError, TypeError):  # torn by a kill, or by the cut at the tail's start
+        return {}

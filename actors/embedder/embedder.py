@@ -13,18 +13,19 @@ import uuid
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
+from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.gauges import Gauge, open_gauge
 from actors.embedder.intake import Intake
 from actors.embedder.lane import Lane
 from actors.embedder.open_part import OpenPart
 from actors.embedder.ports import DriverPort, QueuePort
-from actors.embedder.window import Batch, Window
+from actors.embedder.window import Window
 from actors.errors import UserError
 from actors.messages import Claim, Grant, JobSpec, Lease, PartDone, Report
 
 BEAT_S = 1.0  # to the queue, at least; leases last many beats
-REPORT_S = 0.5
+REPORT_S = 0.25
 SOON_S = 0.05  # between two claims, at least
 STOP_S = 3.0  # for what is in flight when the job is told to stop
 MAX_OPEN_BYTES = 1 << 30  # of vectors in open parts, whatever the limits say
@@ -68,9 +69,7 @@ class Embedder:
         """Work until every part is durable. Raises UserError when the job must end."""
         self._intake = Intake(self._spec)
         self._writer = ThreadPoolExecutor(1, "write")
-        self._gauge: Gauge | None = await asyncio.to_thread(
-            open_gauge, [endpoint.url for endpoint in self._spec.endpoints]
-        )
+        self._gauge: Gauge | None = await asyncio.to_thread(open_gauge, self._spec.endpoints)
         clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
         self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
         try:
@@ -90,7 +89,7 @@ class Embedder:
 
     def _lane(self, client: EmbeddingClient) -> Lane:
         order = self._spec.first_orders.by_endpoint[client.endpoint.url]
-        return Lane(client, self._spec.dim, self._spec.patience_s, order)
+        return Lane(client, self._spec.dim, self._spec.patience_s, order, self._window)
 
     async def _work(self) -> None:
         try:
@@ -198,7 +197,7 @@ class Embedder:
             if reading:
                 self._starved_s += time.monotonic() - idle_since
             # another order may have come while this waited
-            batch = self._window.take(lane.batch_rows, lane.batch_tokens) if lane.has_room else None
+            batch = lane.take() if lane.has_room else None
             if batch is None:
                 continue
             lane.start()
@@ -265,6 +264,7 @@ class Embedder:
             cpu_s=time.process_time(),
             write_wait_s=self._write_wait_s,
             uptime_s=time.monotonic() - self._began,
+            sent_at=time.monotonic(),
         )
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from dataclasses import replace
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from actors.embedder.batch import Batch, batch_of
 from actors.embedder.client import EmbeddingClient, fatal
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind, Then
-from actors.embedder.window import Batch
-from actors.messages import EndpointReport, Order
+from actors.embedder.window import Window
+from actors.messages import Completion, EndpointReport, Failure, Order
 
-_PROOF_TEXT = "A short text that every embedding model can take."
-_MOST_LATENCIES = 2000
+_PROOF = batch_of(["A short text that every embedding model can take."], [])
+_MOST_EVENTS = 4000  # between two reports
 _AWAY = (Kind.TRANSPORT, Kind.OVERLOADED, Kind.BACKEND)  # any other fault is the word of a server that is there
 _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
 
@@ -24,8 +25,9 @@ _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
 class Lane:
     """Delivers batches to one endpoint under the driver's order, and counts for the driver's report."""
 
-    def __init__(self, client: EmbeddingClient, dim: int, patience_s: float, order: Order) -> None:
+    def __init__(self, client: EmbeddingClient, dim: int, patience_s: float, order: Order, window: Window) -> None:
         self._client = client
+        self._window = window
         self._dim = dim
         self._patience_s = patience_s
         self._order = order
@@ -35,11 +37,17 @@ class Lane:
         self.rows = 0  # delivered
         self._tokens = 0
         self._errors: Counter[str] = Counter()
-        self._latencies: deque[float] = deque(maxlen=_MOST_LATENCIES)
+        self._completions: deque[Completion] = deque(maxlen=_MOST_EVENTS)
+        self._failures: deque[Failure] = deque(maxlen=_MOST_EVENTS)
+        self._obeyed_at = time.monotonic()
+        self._canary_sent = order.canary
+        self._free_at = 0.0  # when the quota's pace lets the next request go
         self._away_since: float | None = None  # since when it has not worked
 
     def obey(self, order: Order) -> None:
         """From now on keep to `order`; what is in flight stays."""
+        if order.version != self._order.version:
+            self._obeyed_at = time.monotonic()
         self._order = order
         self._change.set()
 
@@ -48,9 +56,16 @@ class Lane:
         """The most texts that a request may have."""
         return min(self._order.batch_rows, self._most_rows or self._order.batch_rows)
 
-    @property
-    def batch_tokens(self) -> int:
-        return self._order.batch_tokens
+    def take(self) -> Batch | None:
+        """The next request's texts: the canary, if the order asks for one that was not sent yet."""
+        order = self._order
+        if order.canary_tokens is not None and order.canary != self._canary_sent:
+            batch = self._window.take(self.batch_rows, order.canary_tokens)
+            if batch is not None:
+                self._canary_sent = order.canary
+                batch = replace(batch, canary=order.canary)
+            return batch
+        return self._window.take(self.batch_rows, self._order.batch_tokens)
 
     @property
     def limit(self) -> int:
@@ -81,9 +96,10 @@ class Lane:
             self._change.set()
 
     def report(self) -> EndpointReport:
-        """Counters since the start, and the latencies since the last call."""
-        latencies = tuple(self._latencies)
-        self._latencies.clear()
+        """Counters since the start, and the events since the last call."""
+        completions, failures = tuple(self._completions), tuple(self._failures)
+        self._completions.clear()
+        self._failures.clear()
         return EndpointReport(
             endpoint=self._client.endpoint.url,
             limit=self._order.limit,
@@ -95,7 +111,10 @@ class Lane:
             unique_texts=self.rows,
             tokens=self._tokens,
             errors=dict(self._errors),
-            latencies_s=latencies,
+            completions=completions,
+            failures=failures,
+            order=self._order.version,
+            obeyed_at=self._obeyed_at,
         )
 
     async def _deliver(self, batch: Batch) -> None:
@@ -106,17 +125,16 @@ class Lane:
             return
         batch.place(answer.vectors)
         self.rows += len(batch)
-        self._tokens += answer.tokens or sum(len(text.encode()) for text in batch.texts) // 4
 
     async def _answer(self, batch: Batch) -> Answer:
         """The vectors, or the Fault that these texts cause at a server that works."""
         try:
-            return await self._retrying(batch.texts)
+            return await self._retrying(batch)
         except Fault as fault:
             if not (fault.policy.doubt or len(batch) == 1) or fault.kind is Kind.TOO_LARGE:
                 raise
             await self._prove(fault)
-        return await self._retrying(batch.texts)
+        return await self._retrying(batch)
 
     async def _divide(self, batch: Batch, fault: Fault) -> None:
         """Halve until the texts that the server cannot take stand alone."""
@@ -134,7 +152,7 @@ class Lane:
         """Return when the server embeds a text of our own; UserError when it cannot, or is away too long."""
         while True:
             try:
-                await self._retrying([_PROOF_TEXT])
+                await self._retrying(_PROOF)
                 return
             except Fault as fault:
                 # a server that is there and cannot take this text takes none
@@ -142,7 +160,7 @@ class Lane:
                     raise fatal(self._client.endpoint, accusing) from fault
             await asyncio.sleep(1.0)
 
-    async def _retrying(self, texts: Sequence[str]) -> Answer:
+    async def _retrying(self, batch: Batch) -> Answer:
         """One answer, tried again as the policy of each fault says. UserError when the job must end."""
         failed: Counter[Kind] = Counter()
 
@@ -162,19 +180,21 @@ class Lane:
             reraise=True,
         )
         try:
-            return await attempts(self._once, texts)
+            return await attempts(self._once, batch)
         except Fault as fault:
             if fault.policy.then is Then.STOP:
                 raise fatal(self._client.endpoint, fault) from fault
             raise
 
-    async def _once(self, texts: Sequence[str]) -> Answer:
+    async def _once(self, batch: Batch) -> Answer:
+        await self._pace(batch)
         self._requests += 1
         sent = time.monotonic()
         try:
-            answer = await self._client.embed(texts, self._dim)
+            answer = await self._client.embed(batch.texts, self._dim)
         except Fault as fault:
             self._errors[fault.kind] += 1
+            self._note_failure(batch, fault, sent)
             if fault.kind in _AWAY:
                 self._away_since = self._away_since or time.monotonic()
             else:
@@ -182,8 +202,46 @@ class Lane:
             raise
         self._away_since = None
         self._answers += 1
-        self._latencies.append(time.monotonic() - sent)
+        self._note_completion(batch, answer, sent)
         return answer
+
+    async def _pace(self, batch: Batch) -> None:
+        """Wait for this request's turn under the quota that the order names."""
+        order, now = self._order, time.monotonic()
+        cost_s = 1 / order.requests_per_s if order.requests_per_s else 0.0
+        if order.tokens_per_s:
+            cost_s = max(cost_s, self._in_tokens(batch.bytes) / order.tokens_per_s)
+        turn = max(now, self._free_at)
+        self._free_at = turn + cost_s
+        if turn > now:
+            await asyncio.sleep(turn - now)
+
+    def _note_completion(self, batch: Batch, answer: Answer, sent: float) -> None:
+        if answer.tokens:
+            self._window.calibrate(batch.bytes, answer.tokens)
+        tokens = answer.tokens or self._in_tokens(batch.bytes)
+        self._tokens += tokens
+        now, size = time.monotonic(), self._in_tokens(batch.padded_bytes)
+        self._completions.append(Completion(now, now - sent, len(batch), tokens, size, batch.canary))
+
+    def _note_failure(self, batch: Batch, fault: Fault, sent: float) -> None:
+        now, size = time.monotonic(), self._in_tokens(batch.padded_bytes)
+        self._failures.append(
+            Failure(
+                at=now,
+                kind=str(fault.kind),
+                rows=len(batch),
+                tokens=self._in_tokens(batch.bytes),
+                size=size,
+                retry_after_s=fault.retry_after_s,
+                most_rows=fault.most_rows,
+                latency_s=now - sent,
+                canary=batch.canary,
+            )
+        )
+
+    def _in_tokens(self, size_bytes: int) -> int:
+        return max(1, round(size_bytes / self._window.bytes_per_token))
 
     def _away_s(self) -> float:
         """For how long the server has not worked."""

@@ -1,131 +1,144 @@
-"""The open window: rows read but not yet sent, and how requests are cut from them."""
+"""The open window: rows read but not yet sent, by length, and how requests are cut from them.
+
+A server that pads works on rows x longest text, so texts of similar length go together. Rows wait in buckets of
+similar length, and requests are drawn from all lengths in turn: whoever watches a few requests sees the corpus, not
+its short texts for a while and then its long ones.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from actors.embedder.batch import Batch, Places, batch_of
 from actors.embedder.open_part import OpenPart
 
-BYTES_PER_TOKEN = 4  # of UTF-8, on average; good enough to bound a request
+BYTES_PER_TOKEN = 4.0  # of UTF-8, until the server's own count says better
+
+_BUCKETS_PER_OCTAVE = 4  # lengths in one bucket differ by at most 19 %
+_BUCKETS = 32 * _BUCKETS_PER_OCTAVE
+_GOLDEN = 0.6180339887498949  # steps of it spread evenly over all lengths, whatever their number
+_OLDEST_EVERY = 8
+_SMOOTHING = 0.05
+_MOST_BYTES_PER_TOKEN = 16.0
 
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Rows of one open part."""
+class _Waiting(NamedTuple):
+    """Rows, and how many requests had been taken when they came."""
 
-    part: OpenPart
-    rows: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The texts of one request, and where their vectors belong, in the same order."""
-
-    texts: list[str]
-    places: tuple[Places, ...]
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def halves(self) -> tuple[Batch, Batch]:
-        """Two batches that together are this one. Needs at least two texts."""
-        middle = len(self) // 2
-        return self._slice(0, middle), self._slice(middle, len(self))
-
-    def place(self, vectors: npt.NDArray[np.float32]) -> None:
-        """Hand each open part its vectors."""
-        start = 0
-        for each in self.places:
-            each.part.place(each.rows, vectors[start : start + len(each.rows)])
-            start += len(each.rows)
-
-    def refuse(self, reason: str, status: int | None, detail: str) -> None:
-        """Reject every row."""
-        for each in self.places:
-            each.part.refuse(each.rows, reason, status, detail)
-
-    def _slice(self, start: int, stop: int) -> Batch:
-        places, at = [], 0
-        for each in self.places:
-            rows = each.rows[max(0, start - at) : max(0, stop - at)]
-            if len(rows):
-                places.append(Places(each.part, rows))
-            at += len(each.rows)
-        return Batch(self.texts[start:stop], tuple(places))
-
-
-@dataclass(slots=True)
-class _Waiting:
-    part: OpenPart
-    texts: list[str]
-    tokens: Ints  # estimated, one a sendable row
-    next: int = 0  # the first sendable row not yet sent
+    places: Places
+    since: int
 
 
 class Window:
-    """Rows wait here in input order. One event loop; nothing here blocks."""
+    """Rows wait here until a request takes them. One event loop; nothing here blocks."""
 
     def __init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
+        self._buckets: list[deque[_Waiting]] = [deque() for _ in range(_BUCKETS)]
+        self._counts = np.zeros(_BUCKETS, np.int64)
+        self._turn = 0  # requests taken
+        self._at = 0.5  # the share of the waiting rows that is shorter than the next request's longest text
         self._something = asyncio.Event()
         self._closed = False
-        self.rows = 0
+        self.bytes_per_token = BYTES_PER_TOKEN
+
+    @property
+    def rows(self) -> int:
+        """How many wait."""
+        return int(self._counts.sum())
 
     def add(self, part: OpenPart) -> None:
         """Open a part's sendable rows for sending."""
-        if not len(part.sendable):
+        rows = part.sendable
+        if not len(rows):
             return
-        texts = part.texts(part.sendable)
-        tokens = np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
-        self._waiting.append(_Waiting(part, texts, -(-tokens // BYTES_PER_TOKEN)))
-        self.rows += len(texts)
+        lengths = np.fromiter((len(text.encode()) for text in part.texts(rows)), np.int64, len(rows))
+        buckets = _bucket_of(lengths)
+        for bucket in np.unique(buckets):
+            chosen = rows[buckets == bucket]
+            self._buckets[bucket].append(_Waiting(Places(part, chosen), self._turn))
+            self._counts[bucket] += len(chosen)
         self._something.set()
 
     def take(self, most_rows: int, most_tokens: int) -> Batch | None:
-        """Cut the next request: at most `most_rows` texts and, unless one text alone has more, `most_tokens`.
+        """Cut the next request: at most `most_rows` texts, with rows x longest within `most_tokens` tokens.
 
-        None when nothing waits.
+        A text that has more alone goes alone. None when nothing waits.
         """
-        texts: list[str] = []
+        waiting = np.flatnonzero(self._counts)
+        if not len(waiting):
+            return None
+        most_bytes = int(most_tokens * self.bytes_per_token)
         places: list[Places] = []
-        tokens = 0
-        while self._waiting and len(texts) < most_rows:
-            head = self._waiting[0]
-            costs = np.cumsum(head.tokens[head.next : head.next + most_rows - len(texts)])
-            fitting = int(np.searchsorted(costs, most_tokens - tokens, "right"))
-            if not fitting and texts:
+        taken = 0
+        start = self._next_start(waiting)
+        # from there to ever shorter texts, which fit where it fits; then to longer ones, of which fewer do
+        for bucket in (*waiting[: start + 1][::-1], *waiting[start + 1 :]):
+            longest = _longest(max(int(bucket), int(waiting[start])))
+            room = min(most_rows, max(1, most_bytes // longest)) - taken
+            if room <= 0:
                 break
-            fitting = max(1, fitting)
-            tokens += int(costs[fitting - 1])
-            stop = head.next + fitting
-            texts += head.texts[head.next : stop]
-            places.append(Places(head.part, head.part.sendable[head.next : stop]))
-            head.next = stop
-            if stop < len(head.texts):
-                break
-            self._waiting.popleft()
-        self.rows -= len(texts)
-        if not self._waiting and not self._closed:
+            for each in self._pop(int(bucket), room):
+                places.append(each)
+                taken += len(each.rows)
+        if not self._counts.any() and not self._closed:
             self._something.clear()
-        return Batch(texts, tuple(places)) if texts else None
+        return batch_of([text for each in places for text in each.part.texts(each.rows)], places)
+
+    def calibrate(self, sent_bytes: int, tokens: int) -> None:
+        """Learn from an answer how many bytes the server counts as a token."""
+        seen = min(_MOST_BYTES_PER_TOKEN, max(1.0, sent_bytes / tokens))
+        self.bytes_per_token += _SMOOTHING * (seen - self.bytes_per_token)
 
     def close(self) -> None:
         """No more will be sent: everybody who waits is let go."""
         self._closed = True
         self._something.set()
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     async def something(self) -> bool:
         """Wait until a row waits (True) or the window is closed (False)."""
         await self._something.wait()
         return not self._closed
+
+    def _next_start(self, waiting: Ints) -> int:
+        """Where in `waiting` the next request begins, stepping evenly over the rows.
+
+        Now and then it is the row that has waited longest, since a length that is rare would wait for ever, and its
+        part with it.
+        """
+        self._turn += 1
+        if self._turn % _OLDEST_EVERY == 0:
+            return int(np.argmin([self._buckets[bucket][0].since for bucket in waiting]))
+        self._at = (self._at + _GOLDEN) % 1.0
+        shorter = np.cumsum(self._counts[waiting])
+        return int(np.searchsorted(shorter, self._at * shorter[-1], "right"))
+
+    def _pop(self, bucket: int, most: int) -> list[Places]:
+        """Up to `most` rows that have waited longest in the bucket."""
+        places: list[Places] = []
+        queue = self._buckets[bucket]
+        while queue and most > 0:
+            head, since = queue.popleft()
+            if len(head.rows) > most:
+                queue.appendleft(_Waiting(Places(head.part, head.rows[most:]), since))
+                head = Places(head.part, head.rows[:most])
+            places.append(head)
+            most -= len(head.rows)
+            self._counts[bucket] -= len(head.rows)
+        return places
+
+
+def _bucket_of(lengths: Ints) -> Ints:
+    buckets: Ints = np.floor(np.log2(lengths) * _BUCKETS_PER_OCTAVE).astype(np.int64)
+    return buckets
+
+
+def _longest(bucket: int) -> int:
+    """The most bytes that a text of the bucket can have."""
+    return int(2 ** ((bucket + 1) / _BUCKETS_PER_OCTAVE))

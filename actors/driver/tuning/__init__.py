@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from actors.driver.tuning.base import Bounds, Decision, Observation, Policy, Setting
-from actors.driver.tuning.hill_climb import HillClimb
+from actors.driver.tuning.knee import Knee
 
-POLICIES: dict[str, Callable[[Bounds], Policy]] = {
-    "hill-climb": HillClimb,
+POLICIES: dict[str, Callable[[Bounds, Setting | None], Policy]] = {
+    "knee": Knee,
 }
-DEFAULT_POLICY = "hill-climb"
+DEFAULT_POLICY = "knee"
 
 __all__ = ["DEFAULT_POLICY", "POLICIES", "Bounds", "Decision", "Observation", "Policy", "Setting"]

@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from actors.messages import GpuSample
+from actors.messages import Completion, Failure, GpuSample
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is tuned, for one endpoint and the whole pool: requests in flight, and the size of each."""
+    """What is tuned, for one endpoint and the whole pool: requests in flight, the size of each, and their pace.
+
+    `canary_tokens`: send one single request of this size (tokens) to see whether the server takes it; a new canary
+    has a new `canary`. `requests_per_s` and `tokens_per_s` pace a quota; None does not.
+    """
 
     limit: int
     batch_rows: int
     batch_tokens: int
+    canary: int = 0
+    canary_tokens: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the user pinned and how far the rest may go. A pinned knob never moves."""
+    """What the user pinned, how far the rest may go, and what the server says of itself (None: it does not say).
+
+    A pinned knob never moves. `server_*`: texts in one request, texts and requests in flight, tokens of a GPU
+    batch.
+    """
 
     limit: int | None = None
     batch_rows: int | None = None
     max_batch_rows: int = 2048
+    server_rows: int | None = None
+    server_texts_inflight: int | None = None
+    server_requests_inflight: int | None = None
+    server_batch_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What happened at one endpoint in the `seconds` since the last one.
+    """What happened at one endpoint since the last one. `now` and the times of events share one axis, in seconds.
 
-    `answers`, `rows` and `tokens` were delivered in that time; `errors` counts faults by kind. `inflight`
-    is of this moment. `starved`: some embedder had room but no text to send.
+    Events come late (up to two reports) and not in order. `inflight` is of this moment, over the pool. `starved`:
+    for more than a fifth of the time some embedder had room but no text to send. `gpu` says itself how old it is.
+    Every event of before `complete_to` (the oldest among the last reports of the embedders that are heard from) is
+    in this observation or an earlier one. Every such embedder has followed the setting of the last decision since
+    `obeyed_since`; None: not all of them yet.
     """
 
+    now: float
     seconds: float
-    answers: int
-    rows: int
-    tokens: int
+    completions: tuple[Completion, ...]
+    failures: tuple[Failure, ...]
     inflight: int
     starved: bool
+    complete_to: float
+    obeyed_since: float | None
     gpu: GpuSample | None = None
-    errors: dict[str, int] = field(default_factory=dict)
-    latencies_s: tuple[float, ...] = ()
+    queued_texts: int | None = None  # at the server, where it says
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from actors.messages import GpuSample
+from actors.messages import Endpoint, GpuSample
 
 _SAMPLE_AGE_S = 0.5  # NVML does not say when it sampled; its period is at most 1 s
 
@@ -39,9 +39,9 @@ class Nvml:
         return GpuSample(sum(counted) / len(counted), "nvml", _SAMPLE_AGE_S) if counted else None
 
 
-def open_nvml(endpoints: Sequence[str]) -> Nvml | None:
-    """A gauge when one of the endpoint URLs is on this machine and NVML sees a GPU here; else None."""
-    if not any(_is_here(url) for url in endpoints):
+def open_nvml(endpoints: Sequence[Endpoint]) -> Nvml | None:
+    """A gauge when one of the endpoints is on this machine and NVML sees a GPU here; else None."""
+    if not any(_is_here(endpoint.url) for endpoint in endpoints):
         return None
     try:
         import pynvml

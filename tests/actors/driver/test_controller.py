@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.driver.controller import RAMP_S, SILENT_S, Controller
-from actors.driver.tuning import Bounds, Decision, Observation, Setting
-from actors.driver.tuning.hill_climb import HillClimb
-from actors.messages import EndpointReport, GpuSample, Orders, Report
+from actors.driver.tuning import Decision, Observation, Setting
+from actors.messages import Completion, EndpointReport, Failure, GpuSample, Orders, Report
 
 URL, OTHER = "http://one", "http://two"
 TICK_S = 0.5
@@ -52,6 +50,11 @@ def report(
 def work(amount: int) -> EndpointReport:
     """The cumulative counts after `amount` requests of 10 rows and 100 tokens."""
     return counted(requests=amount, answers=amount, rows=10 * amount, unique_texts=10 * amount, tokens=100 * amount)
+
+
+def done(count: int, at: float = 0.0) -> tuple[Completion, ...]:
+    """Requests of 10 rows and 100 tokens."""
+    return (Completion(at, 0.1, 10, 100, 120),) * count
 
 
 def limits(orders: dict[str, Orders], url: str = URL) -> list[int]:
@@ -164,13 +167,12 @@ def test_a_restarted_embedder_counts_from_nothing_again() -> None:
 def test_a_restarted_driver_takes_an_hours_work_for_no_ticks() -> None:
     policy = Steps()
     controller = Controller({URL: policy})  # a new process, which knows nobody
-    refused = {"overloaded": 50}
-    controller.report(report("a", replace(work(100_000), errors=refused), uptime_s=3600.0), 1.0)
+    controller.report(report("a", replace(work(100_000), errors={"overloaded": 50})), 1.0)
     controller.tick(1.0)
-    controller.report(report("a", replace(work(100_005), errors=refused), uptime_s=3600.5), 1.5)
+    controller.report(report("a", replace(work(100_005), completions=done(5))), 1.5)
     (line,) = controller.tick(1.5)
-    assert (policy.seen[0].errors, controller.status().endpoints[0].errors) == ({}, refused)
-    assert (policy.seen[0].rows, policy.seen[0].tokens, line["rows_per_s"]) == (50, 500, 100.0)
+    assert (policy.seen[0].failures, len(policy.seen[0].completions)) == ((), 5)
+    assert (line["errors"], line["rows_per_s"]) == ({}, 100.0)
     assert controller.status().endpoints[0].rows == 1_000_050
 
 
@@ -182,19 +184,57 @@ def test_each_tick_observes_what_came_since_the_last() -> None:
         controller.report(report(name, counted()), 0.5)
     controller.tick(0.5)
     policy.seen.clear()
-    busy = counted(inflight=3, answers=4, rows=40, tokens=400, errors={"backend": 2}, latencies_s=(0.1,))
-    idle = replace(busy, inflight=2, latencies_s=())
-    controller.report(report("a", busy), 1.5)
-    controller.report(report("b", counted(inflight=2, latencies_s=(0.2, 0.3))), 1.5)
+    failed = (Failure(0.0, "backend", 8, 80, 96, None, None),)
+    controller.report(report("a", counted(inflight=3, completions=done(2), failures=failed)), 1.5)
+    controller.report(report("b", counted(inflight=2, completions=done(1))), 1.5)
     controller.tick(1.5)
-    controller.report(report("a", idle), 2.0)
+    controller.report(report("a", counted(inflight=2)), 2.0)
     controller.report(report("b", counted(inflight=2)), 2.0)
     controller.tick(2.0)
     first, second = policy.seen
-    assert (first.seconds, first.answers, first.rows, first.tokens) == (1.0, 4, 40, 400)
-    assert (first.inflight, first.errors, first.latencies_s) == (5, {"backend": 2}, (0.1, 0.2, 0.3))
-    assert (second.seconds, second.answers, second.rows, second.errors) == (0.5, 0, 0, {})
-    assert (second.inflight, second.latencies_s) == (4, ())
+    assert (first.seconds, first.inflight, len(first.completions), len(first.failures)) == (1.0, 5, 3, 1)
+    assert (second.seconds, second.inflight, second.completions, second.failures) == (0.5, 4, (), ())
+
+
+def test_events_of_all_embedders_are_on_the_drivers_clock() -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})
+    controller.report(report("a"), 99.0)
+    controller.tick(99.0)
+    controller.report(report("a", counted(completions=done(1, at=7.0)), sent_at=8.0), 100.0)
+    controller.report(report("b", counted(completions=done(1, at=500.5)), sent_at=501.0), 100.25)
+    controller.tick(100.5)
+    (seen,) = policy.seen
+    assert [event.at for event in seen.completions] == [99.0, 99.75]
+    assert (seen.now, seen.complete_to) == (100.5, 100.0)
+
+
+def test_the_policy_is_told_since_when_everybody_follows_its_last_decision() -> None:
+    policy = Steps()
+    controller = Controller({URL: policy})
+    for name in "ab":
+        version = controller.report(report(name, counted()), 1.0).by_endpoint[URL].version
+    controller.tick(1.0)
+    controller.report(report("a", counted(order=version, obeyed_at=3.0), sent_at=4.0), 2.0)
+    controller.report(report("b", counted()), 2.0)  # not yet
+    controller.tick(2.0)
+    controller.report(report("b", counted(order=version, obeyed_at=2.5), sent_at=2.6), 3.0)
+    controller.tick(3.0)
+    assert [seen.obeyed_since for seen in policy.seen] == [None, pytest.approx(2.9)]
+    policy.setting = Setting(9, 128, 8192)
+    controller.tick(3.5)
+    assert controller.report(report("a"), 3.6).by_endpoint[URL].version == version + 1
+    controller.tick(4.0)
+    assert policy.seen[-1].obeyed_since is None
+
+
+def test_one_embedder_alone_is_sent_with_the_canary_and_the_quota_is_shared() -> None:
+    policy = Steps(Setting(8, 128, 8192, canary=3, canary_tokens=16384, requests_per_s=10.0, tokens_per_s=1e6))
+    controller = Controller({URL: policy})
+    orders = [orders.by_endpoint[URL] for orders in heard(controller, "abc", 1.0).values()]
+    assert [order.canary_tokens for order in orders] == [16384, None, None]
+    assert sum(order.requests_per_s or 0 for order in orders) == pytest.approx(10)
+    assert sum(order.tokens_per_s or 0 for order in orders) == pytest.approx(1e6)
 
 
 def test_nobody_there_is_not_observed() -> None:
@@ -274,7 +314,7 @@ def test_rates_follow_what_is_delivered() -> None:
     controller = Controller({URL: Steps()})
     for tick in range(1, 60):
         now = TICK_S * tick
-        controller.report(report("a", work(tick)), now)
+        controller.report(report("a", replace(work(tick), completions=done(1))), now)
         (line,) = controller.tick(now) or [{}]
     (status,) = controller.status().endpoints
     assert (line["rows_per_s"], line["tokens_per_s"]) == (20.0, 200.0)
@@ -286,8 +326,9 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
     controller = Controller({URL: Steps(), OTHER: Steps(Setting(3, 5, 7))})
     controller.report(report("a"), 10.0)
     controller.tick(10.0)
-    latencies = tuple(i / 1000 for i in range(1, 101))
-    endpoint = counted(URL, inflight=2, rows=50, tokens=500, errors={"overloaded": 1}, latencies_s=latencies)
+    answers = tuple(Completion(0.0, i / 1000, 1, 10, 10) for i in range(1, 101))
+    refusals = (Failure(0.0, "overloaded", 1, 10, 10, None, None),)
+    endpoint = counted(URL, inflight=2, completions=answers, failures=refusals)
     controller.report(report("a", endpoint, window_rows=70), 10.5)
     lines = controller.tick(10.5)
     assert [line["endpoint"] for line in lines] == [URL, OTHER]
@@ -298,8 +339,8 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
         "inflight": 2,
         "batch_rows": 128,
         "batch_tokens": 8192,
-        "rows_per_s": 100.0,
-        "tokens_per_s": 1000.0,
+        "rows_per_s": 200.0,
+        "tokens_per_s": 2000.0,
         "gpu_util": None,
         "gpu_source": None,
         "queue": 70,
@@ -316,26 +357,3 @@ def test_status_before_anything_was_heard() -> None:
     status = Controller({URL: Steps()}).status()
     assert (status.embedders, status.cpu_share, status.starved_share, status.window_rows) == (0, 0, 0, 0)
     assert (status.endpoints[0].limit, status.endpoints[0].decision) == (8, "start")
-
-
-@pytest.mark.parametrize("embedders", [1, 4])
-def test_a_server_of_constant_speed_gets_no_larger_orders(embedders: int) -> None:
-    """Reports and ticks do not keep step, so three ticks hold two to four reports of each embedder."""
-    kept = []
-    for seed in range(3):
-        chance = random.Random(seed)
-        controller = Controller({URL: HillClimb(Bounds())})
-        events = [(0.25 + 0.501 * i, -1) for i in range(600)]
-        for who in range(embedders):
-            at = chance.random() * 0.2
-            while at < 300:
-                events.append((at, who))
-                at += 0.5 + chance.uniform(0.002, 0.03)
-        for at, who in sorted(events):
-            if who < 0:
-                kept += [line["decision"] for line in controller.tick(at) if "kept" in line["decision"]]
-            else:
-                tokens = int(20_000 / embedders * at)
-                done = counted(tokens=tokens, answers=tokens // 100, rows=tokens // 100)
-                controller.report(report(str(who), done), at)
-    assert len(kept) <= 1, kept

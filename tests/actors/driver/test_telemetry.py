@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from actors.driver.telemetry import Telemetry, read_telemetry
+from actors.driver.telemetry import Telemetry, last_settings, stamp
+from actors.driver.tuning import Setting
 
 LINES: list[dict[str, Any]] = [
     {"t": 0.5, "endpoint": "http://a", "gpu_util": None, "errors": {}, "decision": "measuring"},
     {"t": 1.0, "endpoint": "http://b", "gpu_util": 0.25, "errors": {"backend": 2}, "decision": "größer\nline"},
 ]
+
+
+def read_telemetry(file: Path) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in file.read_bytes().splitlines()]
 
 
 def files(out: Path) -> list[Path]:
@@ -38,12 +44,29 @@ def test_each_run_of_the_driver_has_a_file_of_its_own_and_they_sort_by_time(tmp_
     assert [read_telemetry(file) for file in files(tmp_path)] == [[{"t": 0}], [{"t": 1}], [{"t": 2}]]
 
 
+def line(endpoint: str, limit: int) -> dict[str, Any]:
+    return {"t": 1.0, "endpoint": endpoint, "limit": limit, "batch_rows": 64, "batch_tokens": 4096, "errors": {}}
+
+
+def test_a_driver_that_returns_finds_its_last_settings(tmp_path: Path) -> None:
+    Telemetry(str(tmp_path)).write([line("http://a", 99)])  # of an earlier job
+    began = stamp()
+    assert last_settings(str(tmp_path), began) == {}
+    Telemetry(str(tmp_path)).write([line("http://a", 8), line("http://b", 4)] * 500)
+    Telemetry(str(tmp_path)).write([line("http://a", 16)])
+    assert last_settings(str(tmp_path), began) == {
+        "http://a": Setting(16, 64, 4096),
+        "http://b": Setting(4, 64, 4096),
+    }
+
+
 @pytest.mark.parametrize("cut", [1, 10, 60])
 def test_a_torn_last_line_is_left_out(tmp_path: Path, cut: int) -> None:
-    Telemetry(str(tmp_path)).write(LINES)
+    began = stamp()
+    Telemetry(str(tmp_path)).write([line("http://a", 8), line("http://a", 16)])
     (file,) = files(tmp_path)
     file.write_bytes(file.read_bytes()[: -1 - cut])
-    assert read_telemetry(file) == LINES[:1]
+    assert last_settings(str(tmp_path), began) == {"http://a": Setting(8, 64, 4096)}
 
 
 def test_the_folder_starts_with_an_underscore_as_all_that_is_no_part(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from actors.driver.controller import Controller
 from actors.driver.tuning import Bounds
-from actors.driver.tuning.hill_climb import HillClimb
+from actors.driver.tuning.knee import Knee
 from actors.embedder.embedder import Embedder
 from actors.messages import Claim, Endpoint, Grant, JobSpec, Lease, Order, Orders, Report
 from actors.output.folder import finished_parts, part_names
@@ -52,7 +52,7 @@ class Driver:
     """The driver actor without Ray: ticks with each report."""
 
     def __init__(self, urls: Sequence[str], bounds: Bounds) -> None:
-        self._controller = Controller({url: HillClimb(bounds) for url in urls})
+        self._controller = Controller({url: Knee(bounds) for url in urls})
         self.reports: list[Report] = []
 
     async def report(self, report: Report) -> Orders | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +15,19 @@ import pytest
 
 from actors.embedder.gauges import open_gauge
 from actors.embedder.gauges.nvml import Nvml, open_nvml
+from actors.embedder.gauges.prometheus import Prometheus, open_prometheus
+from actors.embedder.gauges.prometheus import utilisation as on_page
+from actors.messages import Endpoint
+from tests.conftest import eventually
 
-HERE = ["http://127.0.0.1:8080"]
+
+def at(*urls: str) -> list[Endpoint]:
+    return [Endpoint(url, "m", "openai", None) for url in urls]
+
+
+HERE = at("http://127.0.0.1:8080")
 NO_HOSTS = [f"http://{'a' * 70}:80", "http://a..b", "http://[::1"]
-ELSEWHERE = ["http://192.0.2.1:8080"]  # an address that is nobody's
+ELSEWHERE = at("http://192.0.2.1:8080")  # an address that is nobody's
 
 
 class NVMLError(Exception):
@@ -122,10 +133,10 @@ def test_a_gauge_opens_for_an_endpoint_on_this_machine_only(monkeypatch: pytest.
         if address.family.name == "AF_INET"
     )
     for here in ("http://127.0.0.1:1", "http://127.3.2.1", "http://localhost:8080/v1", f"http://{own}:9"):
-        assert isinstance(open_gauge([*ELSEWHERE, here]), Nvml), here
+        assert isinstance(open_gauge([*ELSEWHERE, *at(here)]), Nvml), here
     for elsewhere in ("http://192.0.2.1", "http://nobody.invalid:80", "http://", "nonsense", "", *NO_HOSTS):
-        assert open_gauge([elsewhere]) is None, elsewhere
-    assert open_gauge([]) is None
+        assert open_nvml(at(elsewhere)) is None, elsewhere
+    assert open_nvml([]) is None
 
 
 def test_no_driver_or_no_gpu_is_no_gauge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +161,69 @@ def test_the_real_nvml_on_this_machine() -> None:
     assert (gauge is not None) == (gpus > 0)
     if gauge is not None and (sample := gauge.read()):
         assert 0 <= sample.utilisation <= 1
+
+
+DCGM = """# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
+# TYPE DCGM_FI_DEV_GPU_UTIL gauge
+DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-1",modelName="NVIDIA H200"} 80
+DCGM_FI_DEV_GPU_UTIL{gpu="1",UUID="GPU-2",modelName="NVIDIA H200"} 60
+DCGM_FI_DEV_GPU_UTIL{gpu="2",UUID="GPU-3",modelName="NVIDIA H200"} 0
+DCGM_FI_DEV_FB_USED{gpu="0"} 1234
+"""
+
+
+@pytest.mark.parametrize(
+    ("page", "share"),
+    [
+        (DCGM, 0.7),
+        (DCGM.replace("80", "0").replace("60", "0"), 0.0),
+        ("DCGM_FI_DEV_GPU_UTIL_RATIO 50\n", 0.5),
+        ('DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu="0",GPU_I_ID="1"} 0.25\n', 0.25),
+        ('nv_gpu_utilization{gpu_uuid="GPU-1"} 0.9 1700000000\n', 0.9),
+        ("nv_gpu_utilization NaN\n", None),
+        ("te_queue_size 3\n", None),
+        ("<html>", None),
+        ("", None),
+    ],
+)
+def test_what_a_page_says_of_its_gpus(page: str, share: float | None) -> None:
+    assert on_page(page) == (share if share is None else pytest.approx(share))
+
+
+@pytest.fixture
+def page() -> Iterator[tuple[str, dict[str, str]]]:
+    """A base URL, and what it shows at each path."""
+    shown: dict[str, str] = {}
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path in shown else 404)
+            self.end_headers()
+            self.wfile.write(shown.get(self.path, "").encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", shown
+    server.shutdown()
+
+
+def test_a_servers_own_page_is_found_and_followed(page: tuple[str, dict[str, str]]) -> None:
+    url, shown = page
+    assert open_prometheus(at(url)) is None
+    shown["/metrics"] = "nv_gpu_utilization 0.5\n"
+    gauge = open_prometheus(at(f"{url}/v1"))
+    assert isinstance(gauge, Prometheus)
+    sample = eventually(gauge.read)
+    assert (sample.utilisation, sample.source) == (0.5, "metrics")
+    shown["/metrics"] = "nv_gpu_utilization 0.75\n"
+    assert eventually(lambda: (gauge.read() or sample).utilisation == 0.75)
+
+
+def test_the_page_that_the_user_names_counts(page: tuple[str, dict[str, str]]) -> None:
+    url, shown = page
+    shown["/gpu"] = DCGM
+    gauge = open_prometheus([Endpoint(url, "m", "openai", None, metrics_url=f"{url}/gpu")])
+    assert gauge is not None
+    assert eventually(gauge.read).utilisation == pytest.approx(0.7)

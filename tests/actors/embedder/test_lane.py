@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from actors.corpus import Rows
+from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.lane import Lane
 from actors.embedder.open_part import OpenPart
-from actors.embedder.window import Batch, Window
+from actors.embedder.window import Window
 from actors.errors import UserError
 from actors.messages import Endpoint, Order, Part
 from tests.servers.fixture import EmbeddingServer
@@ -38,7 +39,7 @@ async def lane_to(
 ) -> AsyncIterator[Lane]:
     client = EmbeddingClient(Endpoint(url, model, "openai", None))
     try:
-        yield Lane(client, dim, patience_s, Order(limit, rows, WIDE))
+        yield Lane(client, dim, patience_s, Order(limit, rows, WIDE), Window())
     finally:
         await client.aclose()
 
@@ -93,7 +94,9 @@ async def test_vectors_land_in_their_rows_and_are_counted(server: EmbeddingServe
     assert (first.endpoint, first.limit, first.inflight) == (server.url, 4, 0)
     assert (first.requests, first.answers, first.rows, first.tokens, first.errors) == (1, 1, 10, 30, {})
     assert (second.requests, second.answers, second.rows, second.tokens) == (2, 2, 13, 39)
-    assert (len(first.latencies_s), len(second.latencies_s)) == (1, 1)
+    assert [(event.rows, event.tokens) for event in first.completions] == [(10, 30)]
+    assert [(event.rows, event.tokens) for event in second.completions] == [(3, 9)]
+    assert all(event.latency_s > 0 for event in second.completions)
 
 
 @pytest.mark.parametrize(("size", "bad"), [(1, 0), (2, 1), (7, 3), (128, 0), (128, 77), (128, 127), (200, 131)])

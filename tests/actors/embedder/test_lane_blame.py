@@ -65,7 +65,7 @@ async def lane_to(say: Say, patience_s: float = 30.0) -> AsyncIterator[tuple[Lan
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     client = EmbeddingClient(Endpoint(url, "m", "openai", None))
     try:
-        yield Lane(client, DIM, patience_s, Order(4, 1024, 1 << 20)), server
+        yield Lane(client, DIM, patience_s, Order(4, 1024, 1 << 20), Window()), server
     finally:
         await client.aclose()
         listening.close()

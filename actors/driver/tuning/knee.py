@@ -1,0 +1,275 @@
+"""Tunes requests in flight and their size by delivered tokens/s: first contact, search, trim, hold, quota.
+
+GPU utilisation says which to try first and stops a trim; tokens/s decide. Caps, quotas and memory are told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from actors.driver.tuning.aims import Aim, Knob, Room, State, Step
+from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
+from actors.driver.tuning.canary import Canary
+from actors.driver.tuning.hold import Hold
+from actors.driver.tuning.measure import History, Reading
+from actors.driver.tuning.quota import FIRST, Quota, Rate
+from actors.driver.tuning.refusals import Cap, Memory
+from actors.driver.tuning.search import Search
+from actors.messages import Failure
+
+START = Aim(8, 8192)
+CONTACT_LIMIT = 1  # until the first answer
+MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
+CANARY_ABOVE = 1.05  # of the largest size that worked
+BURSTS, FEW_BURSTS, WAIT_S = 12, 4, 4.0  # of a window; few do when so many do not come in time
+LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
+CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
+QUOTA_S = 0.2  # a shorter Retry-After is no quota
+QUOTA_SLACK, QUOTA_LOOK_S = 1.25, 1.5
+CUT, TIMEOUT_CUT, CUT_S, ALIVE_S = 0.7, 0.5, 1.0, 5.0
+GAUGE_LAG_S = 0.35
+
+
+class Knee:
+    """One endpoint's tuner, see `Policy`. With `last` it goes on from there, without a first contact."""
+
+    def __init__(self, bounds: Bounds, last: Setting | None = None) -> None:
+        self._bounds = bounds
+        self._history = History()
+        self._cap = Cap(told_texts=bounds.server_texts_inflight, told_requests=bounds.server_requests_inflight)
+        self._memory = Memory()
+        self._canary = Canary()
+        self._quota: Quota | None = None
+        self._rows = min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows)
+        self._unloaded_s: float | None = None
+        self._obeyed: float | None = None  # since when all do as ordered
+        self._after = 0.0  # windows begin no earlier
+        self._cut_at = -CUT_S
+        pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
+        self._room = Room(self._most_limit, self._most_tokens, frozenset(knob for knob in Knob if pinned[knob]))
+        tokens = MOST_TOKENS if bounds.batch_rows else max(START.tokens, bounds.server_batch_tokens or 0)
+        self._aim = Aim(START.limit, min(tokens, MOST_TOKENS))
+        self._state: State | None = None  # None: first contact
+        if last is not None:
+            self._aim = Aim(last.limit, last.batch_tokens)
+            self._state, self._canary.proven = Search(self._aim, self._room), last.batch_tokens
+        self._setting = self._built()
+
+    def start(self) -> Setting:
+        return self._setting
+
+    def decide(self, seen: Observation) -> Decision:
+        self._history.add(seen.completions)
+        self._canary.came(seen.completions)
+        for each in seen.completions:
+            self._memory.worked(each.size)
+        if self._obeyed is None:
+            self._obeyed = seen.obeyed_since
+        reason = self._contact(seen) if self._state is None else self._tune(self._state, seen)
+        setting = self._built()
+        if replace(setting, canary=0, canary_tokens=None) != replace(self._setting, canary=0, canary_tokens=None):
+            self._obeyed = None
+        self._setting = setting
+        return Decision(setting, reason)
+
+    def _contact(self, seen: Observation) -> str:
+        """Until the first answer: nothing grows."""
+        failed = self._too_many_rows(seen)
+        if any(self._memory.too_much(each) for each in seen.failures if each.kind == "backend"):
+            self._aim = Aim(self._aim.limit, max(LEAST_TOKENS, self._memory.room(self._aim.tokens)))
+            failed = f"out of memory: requests of {self._aim.tokens} tokens"
+        if not seen.completions:
+            return failed or "first contact: waiting for an answer"
+        self._unloaded_s = min(each.latency_s for each in seen.completions)
+        search = Search(Aim(self._fit(self._aim.limit), self._aim.tokens), self._room, self._unloaded_s)
+        return self._take(Step(search.aim, f"first answer in {self._unloaded_s:.2f} s", search), seen.now)
+
+    def _tune(self, state: State, seen: Observation) -> str:
+        overloaded = [each for each in seen.failures if each.kind == "overloaded"]
+        quota = [each for each in overloaded if (each.retry_after_s or 0.0) >= QUOTA_S]
+        if quota and self._quota is None:
+            self._begin_quota(seen)
+        if self._quota is not None:
+            self._quota.refuse(quota)
+            return self._broken(state, seen) or self._too_many_rows(seen) or self._paced(self._quota, seen)
+        return (
+            self._broken(state, seen)
+            or self._too_many_rows(seen)
+            or self._capped(state, [each for each in overloaded if each not in quota], seen)
+            or self._scouted(state, seen)
+            or self._measured(state, seen)
+        )
+
+    # errors
+
+    def _broken(self, state: State, seen: Observation) -> str | None:
+        broken = [each for each in seen.failures if each.kind in ("backend", "transport")]
+        memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
+        if memory:
+            return self._out_of_memory(state, memory, seen.now)
+        bad = self._memory.bad
+        broken = [each for each in broken if bad is None or each.size < bad]  # the rest are stragglers
+        alive = self._history.between(seen.now - ALIVE_S, seen.now)
+        if not broken or not alive or seen.now - self._cut_at < CUT_S:
+            return None
+        self._cut_at = seen.now
+        cut = TIMEOUT_CUT if all(each.kind == "transport" for each in broken) else CUT
+        aim = Aim(max(1, int(cut * self._aim.limit)), self._aim.tokens)
+        return self._take(Step(aim, f"{broken[0].kind} at a size that worked: overloaded", search=True), seen.now)
+
+    def _out_of_memory(self, state: State, failures: Sequence[Failure], now: float) -> str:
+        reason = f"out of memory at {min(each.size for each in failures)} tokens"
+        if all(each.canary for each in failures):
+            if self._canary.parked is None:
+                return reason
+            return self._take(state.drop()._replace(reason=reason), now)
+        tokens = max(LEAST_TOKENS, self._memory.room(state.aim.tokens))
+        return self._take(Step(Aim(state.aim.limit, tokens), reason, search=True), now)
+
+    def _too_many_rows(self, seen: Observation) -> str | None:
+        failures = [each for each in seen.failures if each.kind == "too_large"]
+        if not failures:
+            return None
+        told = [each.most_rows for each in failures if each.most_rows]
+        self._rows = min(self._rows, *(told or [max(1, each.rows // 2) for each in failures]))
+        return f"at most {self._rows} texts in a request"
+
+    def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:
+        """Episodes of refusals, from the first to the verdict; and whether the cap is still there."""
+        if self._cap.refuse(refused) and state.aim != self._aim:
+            return self._take(state.refused()._replace(reason="refused: back to what worked"), seen.now)
+        rows = self._rows_now()
+        verdict = self._cap.judge(self._history, seen.complete_to)
+        if verdict is None:
+            if isinstance(state, Hold) and self._at_cap() and self._cap.relax(seen.now):
+                state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)
+                return self._take(Step(state.aim, "is the cap still there?"), seen.now)
+            return None
+        most = self._cap.limit(self._rows_now()) or MOST_LIMIT
+        searching = isinstance(state, Search) or self._rows_now() < rows
+        limit = max(state.aim.limit, most) if searching else state.aim.limit  # go to the cap, not to half of it
+        state.aim = Aim(self._fit(limit), state.aim.tokens)
+        if searching:
+            search = Search(state.aim, self._room, self._unloaded_s, failed={Knob.LIMIT})
+            return self._take(Step(state.aim, verdict, search), seen.now)
+        return self._take(Step(state.aim, verdict), seen.now)
+
+    def _at_cap(self) -> bool:
+        return self._aim.limit == self._cap.limit(self._rows_now())
+
+    def _begin_quota(self, seen: Observation) -> None:
+        delivered = self._history.between(seen.complete_to - QUOTA_LOOK_S, seen.complete_to)
+        pace = Rate(sum(each.tokens for each in delivered) or 1, len(delivered) or 1)
+        self._quota = Quota(self._aim.tokens, pace.times(FIRST / QUOTA_LOOK_S))
+        self._canary.parked = None
+
+    def _paced(self, quota: Quota, seen: Observation) -> str:
+        largest = quota.batch_tokens if self._bounds.batch_rows else self._memory.room(MOST_TOKENS)
+        reason = quota.decide(self._history, seen.complete_to, largest)
+        limit = math.ceil(QUOTA_SLACK * quota.pace.requests * self._history.longest_s) + 1
+        self._aim = Aim(self._fit(limit), quota.batch_tokens)
+        return reason or "paced by the quota"
+
+    # trials
+
+    def _scouted(self, state: State, seen: Observation) -> str | None:
+        """Whether the step that waits for a canary may be taken."""
+        parked = self._canary.parked
+        if parked is None:
+            return None
+        if self._works(parked.aim.tokens):
+            return self._take(parked._replace(reason=f"{parked.reason}: the canary came back"), seen.now)
+        if self._canary.lost(seen.now, self._history.longest_s):
+            return self._take(state.refused()._replace(reason="no word of the canary"), seen.now)
+        return "waiting for the canary"
+
+    def _measured(self, state: State, seen: Observation) -> str:
+        if seen.starved:
+            self._after = seen.now
+            if self._aim != state.aim:
+                return self._take(state.drop()._replace(reason="the input is the limit: trial dropped"), seen.now)
+            return "the input is the limit: nothing measured"
+        if self._obeyed is None:
+            return "waiting for the embedders"
+        reading = self._history.read(self._obeyed, self._after, seen.complete_to, self._rows_now())
+        if reading is None or not self._enough(reading, state, seen, self._obeyed):
+            return "measuring"
+        step = state.read(reading, _busy(seen, reading))
+        if step is None:
+            return "measuring on: undecided"
+        self._after = seen.complete_to
+        return self._take(step, seen.now)
+
+    def _enough(self, reading: Reading, state: State, seen: Observation, obeyed: float) -> bool:
+        if reading.seconds < max(state.least_s, reading.latency_s):
+            return False
+        waited = seen.complete_to - max(obeyed, self._after)
+        late = waited > max(WAIT_S, 5 * reading.latency_s)
+        return reading.bursts >= (FEW_BURSTS if late else BURSTS)
+
+    # orders
+
+    def _take(self, step: Step, now: float) -> str:
+        """Go to a step's aim, behind a canary where its size is new."""
+        self._canary.parked = None
+        self._state = Search(step.aim, self._room, self._unloaded_s) if step.search else step.state or self._state
+        assert self._state
+        if step.aim.tokens > self._state.aim.tokens and not self._works(step.aim.tokens):
+            self._aim = self._state.aim
+            self._canary.park(step, now)
+            return f"{step.reason}, after a canary"
+        self._aim = step.aim
+        wanted = self._state.wants() if isinstance(self._state, Search) else None
+        wanted = wanted and min(MOST_TOKENS, self._memory.room(wanted))
+        if wanted and not self._works(wanted):
+            self._canary.send(wanted, now)
+        return step.reason
+
+    def _works(self, tokens: int) -> bool:
+        return tokens <= max(CANARY_ABOVE * self._memory.good, self._canary.proven)
+
+    def _built(self) -> Setting:
+        """The setting that keeps to all that is pinned, told or learnt."""
+        limit = self._bounds.limit or self._fit(self._aim.limit)
+        setting = Setting(
+            limit=limit if self._state else min(CONTACT_LIMIT, limit),
+            batch_rows=self._rows_now(),
+            batch_tokens=self._aim.tokens,
+            canary=self._canary.number,
+            canary_tokens=self._canary.tokens,
+        )
+        if self._quota is None:
+            return setting
+        if self._quota.in_requests:
+            return replace(setting, requests_per_s=self._quota.pace.requests)
+        return replace(setting, tokens_per_s=self._quota.pace.tokens)
+
+    # room
+
+    def _rows_now(self) -> int:
+        return self._bounds.batch_rows or self._cap.rows(self._rows)
+
+    def _fit(self, limit: int) -> int:
+        most = self._cap.limit(self._rows_now())
+        return max(1, min(limit, MOST_LIMIT, most if most is not None else MOST_LIMIT))
+
+    def _most_limit(self, tokens: int, reading: Reading) -> int:
+        """Under the cap, and as many as keep the mean latency bearable (Little)."""
+        unloaded_s = (self._unloaded_s or 0.0) * tokens / START.tokens
+        request = reading.tokens * max(1.0, tokens / self._aim.tokens)
+        bearable = math.ceil(reading.rate / request * max(LATENCY_S, 2 * unloaded_s))
+        return self._fit(max(LEAST_LIMIT, bearable))
+
+    def _most_tokens(self, tokens: int, reading: Reading) -> int:
+        if reading.capped > CAPPED:
+            return self._aim.tokens
+        return min(MOST_TOKENS, self._memory.room(tokens))
+
+
+def _busy(seen: Observation, reading: Reading) -> float | None:
+    """Utilisation, when it was sampled well inside the window."""
+    if seen.gpu is None or seen.now - seen.gpu.age_s < reading.began + GAUGE_LAG_S:
+        return None
+    return seen.gpu.utilisation

@@ -1,0 +1,138 @@
+"""Errors are three different things: a cap on what is held, a quota on what is asked for, and memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+
+from actors.driver.tuning.measure import History
+from actors.messages import Failure
+
+MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
+SHARES = 16  # requests that a cap in texts is shared out to
+RELAX_S, MOST_RELAX_S = 5.0, 120.0
+RELAX = 1.05
+SOON_S = 2.5  # refused so soon after relaxing: the wait doubles
+MOST_FAILURES = 2  # then never again above what worked
+DOUBT = 0.04
+JUDGED = 40  # refusals of one episode that are looked at
+
+
+@dataclass(slots=True)
+class Cap:
+    """What the server holds at most, in a unit that it does not tell. A burst of refusals is one episode."""
+
+    requests: int | None = None
+    texts: int | None = None
+    told_texts: int | None = None  # the server's own word, never exceeded
+    told_requests: int | None = None
+    _most_requests: int = 1  # ever held
+    _most_texts: int = 1
+    _episode: list[Failure] = field(default_factory=list)
+    _changed: float = -math.inf
+    _relaxed: float = -math.inf
+    _patience_s: float = RELAX_S
+
+    def __post_init__(self) -> None:
+        self.requests, self.texts = self.told_requests, self.told_texts
+
+    def refuse(self, failures: list[Failure]) -> bool:
+        """Note refusals. True when they begin an episode."""
+        begins = bool(failures) and not self._episode
+        self._episode += failures[: JUDGED - len(self._episode)]
+        return begins
+
+    def judge(self, history: History, complete_to: float) -> str | None:
+        """What an episode says, once everything that was held at its start has come back."""
+        if not self._episode:
+            return None
+        began = min(each.at for each in self._episode)
+        if complete_to < began + 0.3 + 1.5 * history.longest_s:
+            return None
+        known = [each for each in self._episode if each.at <= began + 0.3]
+        self._episode = []
+        held = [history.held(each.at - each.latency_s, each.at) for each in known]
+        held = [each for each in held if each]
+        if not held:
+            return "refused, though nothing was held"
+        if began - self._relaxed < SOON_S:
+            self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
+        self._changed = complete_to
+        requests = [len(each) for each in held]
+        texts = [sum(done.rows for done in each) for each in held]
+        needed = [count + failure.rows for count, failure in zip(texts, known, strict=False)]
+        return self._learn(requests, texts, needed)
+
+    def _learn(self, requests: list[int], texts: list[int], needed: list[int]) -> str:
+        self._most_requests = max(self._most_requests, *requests)
+        self._most_texts = max(self._most_texts, *texts)
+        if self._in_texts(requests, needed):
+            self.requests = self.told_requests
+            held = min(max(texts), min(needed))
+            self.texts = min(held, self.told_texts or held)
+            return f"it holds {self.texts} texts"
+        self.texts = self.told_texts
+        self.requests = min(max(requests), self.told_requests or max(requests))
+        return f"it holds {self.requests} requests"
+
+    def _in_texts(self, requests: list[int], needed: list[int]) -> bool:
+        """The unit in which it never refused what it once held; in doubt the one that was supposed before."""
+        short_requests = statistics.mean(max(0.0, 1 - each / self._most_requests) for each in requests)
+        short_texts = statistics.mean(max(0.0, 1 - each / self._most_texts) for each in needed)
+        if abs(short_requests - short_texts) > DOUBT:
+            return short_texts < short_requests
+        if self.texts is not None or self.requests is not None:
+            return self.texts is not None
+        return max(needed) / max(requests) >= MANY_ROWS and max(requests) <= FEW_REQUESTS
+
+    def rows(self, most: int) -> int:
+        """Texts of a request, at most: small enough that a cap in texts is shared by many."""
+        return most if self.texts is None else max(1, min(most, self.texts // SHARES))
+
+    def limit(self, rows: int) -> int | None:
+        """Requests of so many texts that it holds."""
+        by_texts = None if self.texts is None else max(1, self.texts // rows)
+        return min((each for each in (self.requests, by_texts) if each is not None), default=None)
+
+    def relax(self, now: float) -> bool:
+        """Whether it is time to see if the cap is still there; then it is 5 % larger."""
+        if self._episode or now - self._changed < self._patience_s:
+            return False
+        if self.requests is not None and self.requests != self.told_requests:
+            self.requests = max(self.requests + 1, int(self.requests * RELAX))
+        elif self.texts is not None and self.texts != self.told_texts:
+            self.texts = max(self.texts + 1, int(self.texts * RELAX))
+        else:
+            return False
+        self._changed = self._relaxed = now
+        return True
+
+
+@dataclass(slots=True)
+class Memory:
+    """The largest padded request that worked, and the smallest that did not."""
+
+    good: int = 0
+    bad: int | None = None
+    failures: int = 0
+
+    def worked(self, size: int) -> None:
+        self.good = max(self.good, size)
+
+    def too_much(self, failure: Failure) -> bool:
+        """Whether this failure may be the memory's: no request of the size ever worked."""
+        if failure.size <= 1.02 * self.good:
+            return False
+        self.failures += 1
+        self.bad = min(self.bad or failure.size, failure.size)
+        return True
+
+    def room(self, tokens: int) -> int:
+        """`tokens` or what is left of them under the ceiling: halfway to what failed, at last what once worked."""
+        if self.bad is None:
+            return tokens
+        halfway = int(math.sqrt(self.good * self.bad)) if self.good else self.bad // 2
+        if self.good and (self.failures >= MOST_FAILURES or halfway < 1.1 * self.good):
+            return min(tokens, self.good)
+        return min(tokens, halfway)

@@ -1,0 +1,168 @@
+"""Search: double one knob at a time and keep what pays. Trim: as few in flight as hold the speed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from actors.driver.tuning.aims import Aim, Knob, Room, Step, patience_s
+from actors.driver.tuning.hold import Hold
+from actors.driver.tuning.measure import Gain, Reading, mean
+
+BUSY = 0.93  # GPU utilisation from which it is not idle
+QUITE_IDLE, VERY_IDLE = 0.8, 0.55
+WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015}  # gains that a longer queue and a larger request must bring
+UNLOADED = 1.6  # times the unloaded latency: nothing waits yet
+LINEAR = 0.8  # of what a longer queue could bring at best: go faster
+
+TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
+HEADROOM = 1.15
+FELL = 0.02  # of utilisation while trimming: stop
+
+
+@dataclass(slots=True)
+class Search:
+    """Ends when neither a longer queue nor a larger request pays."""
+
+    aim: Aim
+    room: Room
+    unloaded_s: float | None = None
+    least_s: float = 0.5
+    base: Reading | None = None
+    failed: set[Knob] = field(default_factory=set)
+    _busy: float | None = None
+    _trial: Knob | None = None
+    _tried: Aim | None = None
+    _last_kept: Knob | None = None
+    _linear: bool = False
+
+    def read(self, seen: Reading, busy: float | None) -> Step | None:
+        if self.base is None or self._trial is None or self._tried is None:
+            return self._begin(seen, busy)
+        gain = Gain.of(seen, self.base)
+        worth = WORTH[self._trial]
+        if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
+            return None
+        # a longer queue must prove itself, a larger request need not
+        kept = gain.mean > worth and (self._trial is Knob.TOKENS or gain.mean > gain.error)
+        verdict = f"{self._trial} {self._tried}: {gain.mean:+.1%} {'kept' if kept else 'reverted'}"
+        self._linear = False
+        if kept:
+            grown = self._tried.limit / self.aim.limit - 1
+            self._linear = self._trial is Knob.LIMIT and gain.mean > LINEAR * grown
+            self.aim, self.base, self._busy, self._last_kept = self._tried, seen, busy, self._trial
+            self.failed.discard(Knob.TOKENS)
+        else:
+            self.failed.add(self._trial)
+            if gain.mean > 0:  # two readings of one plateau
+                self.base = replace(self.base, rate=0.5 * (self.base.rate + seen.rate))
+        return self._next(verdict)
+
+    def refused(self) -> Step:
+        if self._trial:
+            self.failed.add(self._trial)
+        return self.drop()
+
+    def drop(self) -> Step:
+        self._trial = self.base = None
+        return Step(self.aim, "back to what worked")
+
+    def wants(self) -> int | None:
+        """The larger request that may be tried next."""
+        if Knob.TOKENS in self.failed or Knob.TOKENS in self.room.pinned:
+            return None
+        return 2 * (self._tried.tokens if self._tried and self._trial else self.aim.tokens)
+
+    def _begin(self, seen: Reading, busy: float | None) -> Step:
+        most = self.room.limit(self.aim.tokens, seen)
+        if most < self.aim.limit and Knob.LIMIT not in self.room.pinned:
+            self.aim = Aim(most, self.aim.tokens)
+            return Step(self.aim, f"answers take {seen.latency_s:.1f} s: {most} in flight")
+        self.base, self._busy = seen, busy
+        return self._next(f"{seen.rate:.0f} tokens/s")
+
+    def _next(self, verdict: str) -> Step:
+        assert self.base
+        for knob in self._order():
+            aim = self._larger(knob) if knob not in self.failed | self.room.pinned else None
+            if aim:
+                self._trial, self._tried = knob, aim
+                return Step(aim, f"{verdict}; trying {aim}")
+            self.failed.add(knob)
+        self._trial = None
+        return Trim(self.aim, self.room, self.base, self._busy, self.base.rate, self.aim.limit).begin(verdict)
+
+    def _order(self) -> list[Knob]:
+        assert self.base
+        if self._busy is not None:
+            idle = self._busy < BUSY
+        else:
+            idle = self.unloaded_s is not None and self.base.latency_s < UNLOADED * self.unloaded_s
+        order = [Knob.LIMIT, Knob.TOKENS] if idle else [Knob.TOKENS, Knob.LIMIT]
+        if self._last_kept and not (self._busy is not None and self._busy < QUITE_IDLE):
+            order.sort(key=lambda knob: knob is not self._last_kept)
+        return order
+
+    def _larger(self, knob: Knob) -> Aim | None:
+        assert self.base
+        limit, tokens = self.aim
+        if knob is Knob.LIMIT:
+            factor = 4.0 if self._linear else 2.0
+            if self._busy is not None and self._busy < VERY_IDLE:
+                factor = min(6.0, max(factor, 1.15 / max(self._busy, 0.05)))
+            larger = min(self.room.limit(tokens, self.base), int(limit * factor))
+            return Aim(larger, tokens) if larger > limit else None
+        larger = self.room.tokens(2 * tokens, self.base)
+        if larger < 1.15 * tokens:
+            return None
+        if Knob.LIMIT in self.room.pinned:
+            return Aim(limit, larger)
+        return Aim(min(limit, self.room.limit(larger, self.base)), larger)
+
+
+@dataclass(slots=True)
+class Trim:
+    """On the plateau, from `first` tokens/s at `start` in flight. Ends in hold."""
+
+    aim: Aim  # the last that held
+    room: Room
+    reference: Reading
+    busy: float | None
+    first: float
+    start: int
+    least_s: float = 0.5
+    _tried: int = 0
+
+    def begin(self, verdict: str) -> Step:
+        return self._next(f"{verdict}; plateau")
+
+    def read(self, seen: Reading, busy: float | None) -> Step | None:
+        gain = Gain.of(seen, self.reference)
+        if abs(gain.mean + LOSS) < gain.error and seen.seconds < patience_s(seen):
+            return None
+        fell = busy is not None and self.busy is not None and busy < self.busy - FELL
+        held = gain.mean > -LOSS - min(0.02, gain.error) and seen.rate > (1 - WHOLE_LOSS) * self.first
+        if not held or fell:
+            return self._hold(f"{self._tried} in flight: {gain.mean:+.1%}, too few")
+        self.aim = Aim(self._tried, self.aim.tokens)
+        self.reference = mean([self.reference, seen]) if gain.mean < gain.error else seen
+        return self._next(f"{self._tried} in flight do as well")
+
+    def refused(self) -> Step:
+        return self._hold("refused")
+
+    def drop(self) -> Step:
+        return self._hold("not measured")
+
+    def _next(self, verdict: str) -> Step:
+        self._tried = int(TRIM * self.aim.limit)
+        if self._tried < 1 or Knob.LIMIT in self.room.pinned:
+            return self._hold(verdict)
+        return Step(Aim(self._tried, self.aim.tokens), f"{verdict}; trying {self._tried} in flight", self)
+
+    def _hold(self, verdict: str) -> Step:
+        limit = self.aim.limit
+        if limit < self.start:
+            limit = min(self.start, max(limit + 1, math.ceil(HEADROOM * limit)))
+        aim = Aim(limit, self.aim.tokens)
+        return Step(aim, f"{verdict}; holding {aim}", Hold(aim, self.room, [self.reference], self.busy))

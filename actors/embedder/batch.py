@@ -1,0 +1,75 @@
+"""The texts of one request, and where their vectors belong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.embedder.open_part import OpenPart
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Rows of one open part."""
+
+    part: OpenPart
+    rows: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The texts of one request, and where their vectors belong, in the same order.
+
+    `bytes` are the texts' UTF-8 bytes together, `longest` the most that one of them has; `canary` is the number of
+    the canary that it is, 0: none.
+    """
+
+    texts: list[str]
+    places: tuple[Places, ...]
+    bytes: int
+    longest: int
+    canary: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def padded_bytes(self) -> int:
+        """What a server works on that pads every text to the longest."""
+        return len(self.texts) * self.longest
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two batches that together are this one. Needs at least two texts."""
+        middle = len(self) // 2
+        return self._slice(0, middle), self._slice(middle, len(self))
+
+    def place(self, vectors: npt.NDArray[np.float32]) -> None:
+        """Hand each open part its vectors."""
+        start = 0
+        for each in self.places:
+            each.part.place(each.rows, vectors[start : start + len(each.rows)])
+            start += len(each.rows)
+
+    def refuse(self, reason: str, status: int | None, detail: str) -> None:
+        """Reject every row."""
+        for each in self.places:
+            each.part.refuse(each.rows, reason, status, detail)
+
+    def _slice(self, start: int, stop: int) -> Batch:
+        places, at = [], 0
+        for each in self.places:
+            rows = each.rows[max(0, start - at) : max(0, stop - at)]
+            if len(rows):
+                places.append(Places(each.part, rows))
+            at += len(each.rows)
+        return batch_of(self.texts[start:stop], places)
+
+
+def batch_of(texts: list[str], places: list[Places]) -> Batch:
+    """The batch of `texts`, measured."""
+    lengths = [len(text.encode()) for text in texts]
+    return Batch(texts, tuple(places), sum(lengths), max(lengths))
