@@ -14,6 +14,7 @@ REFERENCES = 4  # windows that make the reference
 
 PROBE_S, PROBE_GROWS, MOST_PROBE_S = 5.0, 1.5, 90.0
 WORTH = 0.01
+MUCH = 0.08  # such a gain says that there is more where it came from
 SMALLER_COST = 0.006  # a shorter queue or smaller request wins ties
 PRIOR = Gain(0.0, 0.05)
 SURE = 0.02  # error of a pooled gain, or
@@ -108,7 +109,7 @@ class Hold:
             for each in self._probes:
                 each.gains = []
                 each.due = 0.0 if each is probe else after.ended + PROBE_S
-            return Step(aim, f"{verdict} adopted")
+            return Step(aim, f"{verdict} adopted", search=pooled.mean > MUCH)
         if pooled.mean + pooled.error < worth or len(probe.gains) >= MOST_TURNS:
             self._give_up(probe, after.ended)
             return Step(self.aim, f"{verdict} dropped")

@@ -28,6 +28,7 @@ LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but 
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
 QUOTA_S = 0.2  # a shorter Retry-After is no quota
 QUOTA_SLACK, QUOTA_LOOK_S = 1.25, 1.5
+FULL = 0.8  # of a request's budget is tokens, the rest padding
 CUT, TIMEOUT_CUT, CUT_S, ALIVE_S = 0.7, 0.5, 1.0, 5.0
 GAUGE_LAG_S = 0.35
 
@@ -62,7 +63,7 @@ class Knee:
 
     def decide(self, seen: Observation) -> Decision:
         self._history.add(seen.completions)
-        self._canary.came(seen.completions)
+        self._canary.came(seen.completions, self._setting.batch_rows)
         for each in seen.completions:
             self._memory.worked(each.size)
         if self._obeyed is None:
@@ -168,7 +169,8 @@ class Knee:
     def _paced(self, quota: Quota, seen: Observation) -> str:
         largest = quota.batch_tokens if self._bounds.batch_rows else self._memory.room(MOST_TOKENS)
         reason = quota.decide(self._history, seen.complete_to, largest)
-        limit = math.ceil(QUOTA_SLACK * quota.pace.requests * self._history.longest_s) + 1
+        requests = max(quota.pace.requests, quota.pace.tokens / (FULL * quota.batch_tokens))
+        limit = math.ceil(QUOTA_SLACK * requests * self._history.longest_s) + 1
         self._aim = Aim(self._fit(limit), quota.batch_tokens)
         return reason or "paced by the quota"
 
@@ -214,7 +216,7 @@ class Knee:
     def _take(self, step: Step, now: float) -> str:
         """Go to a step's aim, behind a canary where its size is new."""
         self._canary.parked = None
-        self._state = Search(step.aim, self._room, self._unloaded_s) if step.search else step.state or self._state
+        self._state = Search(step.aim, self._room, again=True) if step.search else step.state or self._state
         assert self._state
         if step.aim.tokens > self._state.aim.tokens and not self._works(step.aim.tokens):
             self._aim = self._state.aim

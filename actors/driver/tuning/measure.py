@@ -71,11 +71,11 @@ class History:
     def held(self, sent: float, refused: float) -> list[Completion]:
         """What the server held when it refused a request that was sent and came back at these times.
 
-        Requests sent a little later may have overtaken it on the way.
+        Requests sent a little later, and answers sent a little later, may have overtaken it on the way.
         """
-        overtaking = sent + OVERTAKES * (refused - sent)
-        after = self._done[bisect_left(self._done, refused, key=_AT) :]
-        return [each for each in after if each.at - each.latency_s <= overtaking]
+        slack = OVERTAKES * (refused - sent)
+        after = self._done[bisect_left(self._done, refused - slack, key=_AT) :]
+        return [each for each in after if each.at - each.latency_s <= sent + slack]
 
     def read(self, obeyed: float, after: float, to: float, rows: int) -> Reading | None:
         """The window from the first answer to a request sent since `obeyed`, at the earliest `after`, up to `to`.

@@ -15,8 +15,10 @@ FIRST = 0.5  # of what was delivered when it first refused: some of that was sav
 RAISE, RAISE_S = 1.5, 2.0  # of a pace that is not refused, while the quota is not known
 LEAST_S = 1.0  # between two empty moments
 FORGET_S = 12.0
-TEST, TEST_PACE = 4, 2.0  # larger requests at a higher pace: is the quota of requests or of tokens?
-WORTH = 1.1
+TEST, TEST_PACE = 4, 1.4  # larger requests at a higher pace: is the quota of requests or of tokens?
+SETTLE_S = 2.5  # after which refusals are of the larger requests
+WORTH = 1.25
+ENOUGH, ENOUGH_S = 12, 4.0  # admitted requests, or seconds, that make an estimate
 COME_S = 0.3  # after the slowest answer, what was sent has come
 
 
@@ -43,6 +45,7 @@ class Quota:
     _next: float | None = None  # a later one
     _ignore_to: float = field(default=-1.0)
     _since: float = 0.0  # the last change of pace
+    _refused_at: float = 0.0
     _before: tuple[int, Rate] | None = None  # size and quota before the test that runs
     _tested: bool = False
     _resting: bool = False
@@ -50,6 +53,7 @@ class Quota:
     def refuse(self, failures: list[Failure]) -> None:
         """Refusals with Retry-After; those of one burst are one moment."""
         for each in sorted(failures, key=lambda failure: failure.at):
+            self._refused_at = max(self._refused_at, each.at)
             sent = each.at - each.latency_s
             if sent > self._ignore_to:
                 self._ignore_to = each.at + (each.retry_after_s or 0.0)
@@ -64,7 +68,7 @@ class Quota:
             self._resting = False
             return self._ask(self._quota.times(BELOW), complete_to, "just below the quota")
         unknown = self._before or not self.known
-        if complete_to - self._since > (RAISE_S if unknown else CREEP_S):
+        if complete_to - max(self._since, self._refused_at) > (RAISE_S if unknown else CREEP_S):
             return self._ask(self.pace.times(RAISE if unknown else CREEP), complete_to, "not refused")
         return None
 
@@ -79,11 +83,11 @@ class Quota:
             self._empty = empty
             return None
         seconds = empty - began
-        if seconds < LEAST_S:
+        admitted = history.sent_between(began, empty)
+        if seconds < LEAST_S or (len(admitted) < ENOUGH and seconds < ENOUGH_S):
             return None
         if seconds > FORGET_S:
             self._empty = empty
-        admitted = history.sent_between(began, empty)
         self._quota = Rate(sum(each.tokens for each in admitted), len(admitted)).times(1 / seconds)
         self.known = True
         if self._before:
@@ -97,6 +101,7 @@ class Quota:
             return None
         self._before = self.batch_tokens, self._quota
         self._empty = None
+        self._ignore_to = now + SETTLE_S
         factor = larger / self.batch_tokens
         self.batch_tokens = larger
         pace = Rate(TEST_PACE * self._quota.tokens, TEST_PACE * self._quota.requests / factor)

@@ -11,12 +11,16 @@ from actors.messages import Failure
 
 MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
 SHARES = 16  # requests that a cap in texts is shared out to
+WHOLE = 32  # rows come in multiples of it
 RELAX_S, MOST_RELAX_S = 5.0, 120.0
-RELAX = 1.05
+RELAX, MOST_RELAX = 1.05, 1.3  # at first; the step doubles while nothing is refused
+MOST_LOWERED = 0.8  # by one episode
 SOON_S = 2.5  # refused so soon after relaxing: the wait doubles
+SURELY_GOOD = 0.9  # of the largest size that worked, once memory has failed
 MOST_FAILURES = 2  # then never again above what worked
-DOUBT = 0.04
-JUDGED = 40  # refusals of one episode that are looked at
+DOUBT, DOUBT_KNOWN = 0.04, 0.15  # shares by which one unit must explain the refusals better than the other
+EPISODE_S, MOST_EPISODE_S = 0.3, 1.0  # an episode lasts as long as an answer takes, within these
+JUDGED = 60  # refusals of one episode that are looked at
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class Cap:
     _changed: float = -math.inf
     _relaxed: float = -math.inf
     _patience_s: float = RELAX_S
+    _relax: float = RELAX
 
     def __post_init__(self) -> None:
         self.requests, self.texts = self.told_requests, self.told_texts
@@ -48,9 +53,10 @@ class Cap:
         if not self._episode:
             return None
         began = min(each.at for each in self._episode)
-        if complete_to < began + 0.3 + 1.5 * history.longest_s:
+        lasts = min(MOST_EPISODE_S, max(EPISODE_S, history.longest_s))
+        if complete_to < began + lasts + 1.5 * history.longest_s:
             return None
-        known = [each for each in self._episode if each.at <= began + 0.3]
+        known = [each for each in self._episode if each.at <= began + lasts]
         self._episode = []
         held = [history.held(each.at - each.latency_s, each.at) for each in known]
         held = [each for each in held if each]
@@ -58,6 +64,7 @@ class Cap:
             return "refused, though nothing was held"
         if began - self._relaxed < SOON_S:
             self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
+        self._relax = RELAX
         self._changed = complete_to
         requests = [len(each) for each in held]
         texts = [sum(done.rows for done in each) for each in held]
@@ -69,26 +76,35 @@ class Cap:
         self._most_texts = max(self._most_texts, *texts)
         if self._in_texts(requests, needed):
             self.requests = self.told_requests
-            held = min(max(texts), min(needed))
-            self.texts = min(held, self.told_texts or held)
+            self.texts = self._lowered(min(max(texts), int(statistics.median(needed))), self.texts, self.told_texts)
             return f"it holds {self.texts} texts"
         self.texts = self.told_texts
-        self.requests = min(max(requests), self.told_requests or max(requests))
+        self.requests = self._lowered(max(requests), self.requests, self.told_requests)
         return f"it holds {self.requests} requests"
+
+    @staticmethod
+    def _lowered(held: int, before: int | None, told: int | None) -> int:
+        """One episode may have been seen badly: it does not halve what was known."""
+        held = max(held, int(MOST_LOWERED * before)) if before else held
+        return min(held, told or held)
 
     def _in_texts(self, requests: list[int], needed: list[int]) -> bool:
         """The unit in which it never refused what it once held; in doubt the one that was supposed before."""
         short_requests = statistics.mean(max(0.0, 1 - each / self._most_requests) for each in requests)
         short_texts = statistics.mean(max(0.0, 1 - each / self._most_texts) for each in needed)
-        if abs(short_requests - short_texts) > DOUBT:
+        known = self.texts is not None or self.requests is not None
+        if abs(short_requests - short_texts) > (DOUBT_KNOWN if known else DOUBT):
             return short_texts < short_requests
-        if self.texts is not None or self.requests is not None:
+        if known:
             return self.texts is not None
         return max(needed) / max(requests) >= MANY_ROWS and max(requests) <= FEW_REQUESTS
 
     def rows(self, most: int) -> int:
         """Texts of a request, at most: small enough that a cap in texts is shared by many."""
-        return most if self.texts is None else max(1, min(most, self.texts // SHARES))
+        if self.texts is None or self.texts // SHARES >= most:
+            return most
+        rows = max(1, self.texts // SHARES)
+        return rows - rows % WHOLE if rows > WHOLE else rows
 
     def limit(self, rows: int) -> int | None:
         """Requests of so many texts that it holds."""
@@ -96,16 +112,17 @@ class Cap:
         return min((each for each in (self.requests, by_texts) if each is not None), default=None)
 
     def relax(self, now: float) -> bool:
-        """Whether it is time to see if the cap is still there; then it is 5 % larger."""
+        """Whether it is time to see if the cap is still there; then it is a little larger."""
         if self._episode or now - self._changed < self._patience_s:
             return False
         if self.requests is not None and self.requests != self.told_requests:
-            self.requests = max(self.requests + 1, int(self.requests * RELAX))
+            self.requests = max(self.requests + 1, int(self.requests * self._relax))
         elif self.texts is not None and self.texts != self.told_texts:
-            self.texts = max(self.texts + 1, int(self.texts * RELAX))
+            self.texts = max(self.texts + 1, int(self.texts * self._relax))
         else:
             return False
         self._changed = self._relaxed = now
+        self._relax = min(MOST_RELAX, 2 * self._relax - 1)
         return True
 
 
@@ -122,10 +139,11 @@ class Memory:
 
     def too_much(self, failure: Failure) -> bool:
         """Whether this failure may be the memory's: no request of the size ever worked."""
-        if failure.size <= 1.02 * self.good:
+        if failure.size <= (SURELY_GOOD if self.failures else 1.02) * self.good:
             return False
         self.failures += 1
         self.bad = min(self.bad or failure.size, failure.size)
+        self.good = min(self.good, int(SURELY_GOOD * self.bad))
         return True
 
     def room(self, tokens: int) -> int:

@@ -13,6 +13,7 @@ BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
 WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015}  # gains that a longer queue and a larger request must bring
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet
+TOO_GOOD = 0.3
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
@@ -30,6 +31,8 @@ class Search:
     least_s: float = 0.5
     base: Reading | None = None
     failed: set[Knob] = field(default_factory=set)
+    again: bool = False  # not the first: the ground may be moving, and trimming has been done
+    _surprised: bool = False
     _busy: float | None = None
     _trial: Knob | None = None
     _tried: Aim | None = None
@@ -47,6 +50,10 @@ class Search:
         kept = gain.mean > worth and (self._trial is Knob.TOKENS or gain.mean > gain.error)
         verdict = f"{self._trial} {self._tried}: {gain.mean:+.1%} {'kept' if kept else 'reverted'}"
         self._linear = False
+        busy_before = self._busy is None or self._busy >= BUSY
+        if kept and self.again and not self._surprised and gain.mean > TOO_GOOD and busy_before:
+            self._surprised = True
+            return self.drop()._replace(reason=f"{self._tried}: {gain.mean:+.0%}? measuring {self.aim} again")
         if kept:
             grown = self._tried.limit / self.aim.limit - 1
             self._linear = self._trial is Knob.LIMIT and gain.mean > LINEAR * grown
@@ -90,6 +97,9 @@ class Search:
                 return Step(aim, f"{verdict}; trying {aim}")
             self.failed.add(knob)
         self._trial = None
+        if self.again:
+            hold = Hold(self.aim, self.room, [self.base], self._busy)
+            return Step(self.aim, f"{verdict}; plateau; holding {self.aim}", hold)
         return Trim(self.aim, self.room, self.base, self._busy, self.base.rate, self.aim.limit).begin(verdict)
 
     def _order(self) -> list[Knob]:

@@ -1,0 +1,203 @@
+"""Each state's entry and exit, as sequences of observations."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.driver.tuning.base import Bounds, Setting
+from actors.driver.tuning.knee import START, Knee
+from tests.actors.driver.tuning.ground import Ground, failure
+
+
+def flat(setting: Setting) -> float:
+    return 100_000.0
+
+
+def grows_with_size(setting: Setting) -> float:
+    """A fixed cost of as much as 20k tokens."""
+    return 400_000 * setting.batch_tokens / (setting.batch_tokens + 20_000)
+
+
+def grows_with_limit(setting: Setting) -> float:
+    """Far away: 64 in flight fill it."""
+    return 10_000.0 * min(64, setting.limit)
+
+
+def started(ground: Ground) -> Ground:
+    ground.until("first answer")
+    return ground
+
+
+def test_nothing_grows_before_the_first_answer() -> None:
+    ground = Ground(Knee(Bounds()), flat, answers=False)
+    assert ground.run(30) == ground.policy.start()
+    assert ground.setting.limit == 1
+    ground.failures = [failure(ground.now, "overloaded"), failure(ground.now, "overloaded", retry_after_s=5.0)]
+    assert ground.tick().setting.limit == 1
+    ground.answers = True
+    assert ground.run(1).limit == START.limit
+
+
+def test_first_contact_learns_the_rows_that_a_413_names() -> None:
+    ground = Ground(Knee(Bounds()), flat, answers=False)
+    ground.failures = [failure(0.1, "too_large", most_rows=32)]
+    assert ground.tick().setting.batch_rows == 32
+    ground.answers = True
+    assert ground.run(20).batch_rows == 32
+
+
+def test_a_413_without_a_name_halves_the_rows() -> None:
+    ground = started(Ground(Knee(Bounds()), flat))
+    ground.failures = [failure(ground.now, "too_large", rows=90)]
+    assert ground.tick().setting.batch_rows == 45
+
+
+def test_first_contact_out_of_memory_makes_requests_smaller() -> None:
+    ground = Ground(Knee(Bounds()), flat, answers=False)
+    ground.failures = [failure(0.1, "backend", size=8192)]
+    assert ground.tick().setting.batch_tokens == 4096
+
+
+@pytest.mark.parametrize("busy", [1.0, None])
+def test_a_busy_gpu_with_low_throughput_still_grows(busy: float | None) -> None:
+    ground = Ground(Knee(Bounds()), grows_with_size, busy=busy)
+    assert ground.run(30).batch_tokens >= 65_536
+
+
+def test_an_idle_gpu_asks_for_more_in_flight() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit, busy=0.2)
+    assert ground.until("trying").setting.limit > START.limit
+    assert ground.run(25).limit >= 64
+
+
+def test_a_plateau_at_low_utilisation_is_a_plateau() -> None:
+    ground = Ground(Knee(Bounds()), flat, busy=0.4)
+    assert ground.until("holding").setting.limit <= START.limit
+    assert ground.run(30).batch_tokens <= START.tokens
+
+
+def test_a_stale_gauge_says_nothing() -> None:
+    stale = Ground(Knee(Bounds()), flat, busy=0.1, gauge_age_s=15)
+    blind = Ground(Knee(Bounds()), flat)
+    assert stale.run(30) == blind.run(30)
+    assert [each.reason for each in stale.decisions] == [each.reason for each in blind.decisions]
+
+
+def test_trim_keeps_as_few_in_flight_as_hold_the_speed() -> None:
+    ground = Ground(Knee(Bounds()), lambda setting: 50_000.0 * min(3, setting.limit))
+    ground.until("holding")
+    assert 3 <= ground.setting.limit <= 5
+
+
+def test_trim_stops_when_the_gpu_is_less_busy() -> None:
+    ground = Ground(Knee(Bounds()), flat, busy=1.0)
+    ground.until("plateau")
+    ground.busy = 0.9
+    assert ground.until("too few").setting.limit == START.limit
+
+
+def test_a_starved_source_ends_the_trial_and_teaches_nothing() -> None:
+    ground = started(Ground(Knee(Bounds()), grows_with_size))
+    before = (START.limit, START.tokens)
+    tried = ground.until("trying").setting
+    assert (tried.limit, tried.batch_tokens) != before
+    ground.starved = True
+    assert (ground.tick().setting.limit, ground.setting.batch_tokens) == before
+    assert (ground.run(10).limit, ground.setting.batch_tokens) == before
+    ground.starved = False
+    assert ground.run(20).batch_tokens > START.tokens
+
+
+def test_hold_finds_its_way_when_the_ground_moves() -> None:
+    speed = [1.0]
+    ground = Ground(Knee(Bounds()), lambda setting: speed[0] * 10_000 * min(8 * speed[0], setting.limit))
+    ground.until("holding")
+    speed[0] = 4.0
+    ground.until("the ground moved", 15)
+    assert ground.run(20).limit >= 30
+
+
+def test_hold_adopts_a_neighbour_that_became_better() -> None:
+    far = [False]
+
+    def rate(setting: Setting) -> float:
+        return 100_000 * (1 + (0.1 if far[0] and setting.batch_tokens > START.tokens else 0.0))
+
+    ground = Ground(Knee(Bounds()), rate)
+    ground.until("holding")
+    far[0] = True
+    ground.until("adopted", 120)
+    assert ground.setting.batch_tokens > START.tokens
+
+
+def test_larger_requests_follow_a_canary() -> None:
+    ground = started(Ground(Knee(Bounds()), grows_with_size))
+    assert ground.setting.canary == 1
+    assert (ground.setting.canary_tokens, ground.setting.batch_tokens) == (2 * START.tokens, START.tokens)
+
+
+def test_out_of_memory_on_a_canary_costs_nothing_and_is_not_repeated() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_size, oom=50_000)
+    ground.run(60)
+    canaries = {each.setting.canary_tokens for each in ground.decisions if each.setting.canary_tokens}
+    assert sum(size > 50_000 for size in canaries) <= 2
+    assert 32_768 <= ground.setting.batch_tokens <= 50_000
+    assert max(each.setting.batch_tokens for each in ground.decisions) <= 50_000
+
+
+def test_out_of_memory_at_a_size_that_is_new_goes_back_below_it() -> None:
+    ground = started(Ground(Knee(Bounds()), grows_with_size))
+    ground.run(30)
+    size = int(1.2 * max(ground.setting.batch_tokens, ground.setting.canary_tokens or 0))
+    ground.failures = [failure(ground.now, "backend", size=size)]
+    ground.tick()
+    assert ground.run(60).batch_tokens < size
+
+
+def test_failures_of_sizes_that_worked_cut_once_a_second() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit)
+    ground.until("holding")
+    limit = ground.setting.limit
+    for _ in range(4):
+        ground.failures = [failure(ground.now, "backend", size=100)] * 8
+        ground.tick()
+    assert ground.setting.limit == int(0.7 * limit)
+    assert ground.run(30).limit >= 64
+
+
+def test_a_server_that_is_away_is_not_overloaded() -> None:
+    ground = Ground(Knee(Bounds()), flat)
+    limit = ground.until("holding").setting.limit
+    ground.answers = False
+    ground.run(6)
+    for _ in range(40):
+        ground.failures = [failure(ground.now, "transport")]
+        ground.tick()
+    assert ground.setting.limit == limit
+
+
+def test_refusals_in_a_trial_go_back_to_what_worked() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit, busy=0.2)
+    ground.until("trying")
+    assert ground.setting.limit > START.limit
+    ground.failures = [failure(ground.now, "overloaded")]
+    assert ground.tick().setting.limit == START.limit
+
+
+def test_it_goes_on_from_the_last_setting() -> None:
+    last = Setting(20, 64, 30_000)
+    ground = Ground(Knee(Bounds(), last), flat)
+    assert (ground.setting.limit, ground.setting.batch_tokens) == (20, 30_000)
+    ground.until("trying")
+
+
+@pytest.mark.parametrize("rate", [flat, grows_with_size, grows_with_limit])
+@pytest.mark.parametrize("busy", [None, 0.3, 1.0])
+def test_pinned_knobs_never_move(rate: object, busy: float | None) -> None:
+    limit = Ground(Knee(Bounds(limit=5)), rate, busy=busy)  # type: ignore[arg-type]
+    limit.run(60)
+    assert {each.setting.limit for each in limit.decisions[4:]} == {5}
+    rows = Ground(Knee(Bounds(batch_rows=48)), rate, busy=busy)  # type: ignore[arg-type]
+    rows.run(60)
+    assert {(each.setting.batch_rows, each.setting.batch_tokens) for each in rows.decisions} == {(48, 1 << 17)}
+    assert all(each.setting.canary_tokens is None for each in rows.decisions)

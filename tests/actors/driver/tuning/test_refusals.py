@@ -1,0 +1,162 @@
+"""What bursts of refusals teach: a cap in requests or in texts, a quota, and memory."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from actors.driver.tuning.base import Bounds
+from actors.driver.tuning.knee import Knee
+from actors.driver.tuning.measure import History
+from actors.driver.tuning.quota import Quota, Rate
+from actors.driver.tuning.refusals import Cap, Memory
+from actors.messages import Completion, Failure
+from tests.actors.driver.tuning.ground import failure
+
+
+def burst(rows: list[int], cap: int, in_texts: bool, seed: int) -> tuple[list[Completion], list[Failure]]:
+    """Requests of so many rows, one after another at a server that takes 0.5 s each and refuses above a cap."""
+    chance = random.Random(seed)
+    held: list[Completion] = []
+    done: list[Completion] = []
+    refused: list[Failure] = []
+    now = 10.0
+    for _ in range(400):
+        now += 0.02
+        held = [each for each in held if each.at > now]
+        count = chance.choice(rows)
+        used = sum(each.rows for each in held) + count if in_texts else len(held) + 1
+        late = chance.uniform(0, 0.002)  # requests of one burst overtake each other
+        if used > cap:
+            refused.append(failure(now + 0.01, "overloaded", rows=count, latency_s=0.01 + late))
+        else:
+            held.append(Completion(now + 0.5 + chance.uniform(0, 0.1), 0.5, count, 50 * count, 60 * count))
+            held[-1] = Completion(held[-1].at, held[-1].at - now + late, count, 50 * count, 60 * count)
+            done.append(held[-1])
+    return done, refused
+
+
+def judged(done: list[Completion], refused: list[Failure]) -> Cap:
+    cap, history = Cap(), History()
+    history.add(done)
+    assert cap.refuse(refused)
+    assert cap.judge(history, refused[0].at) is None
+    assert cap.judge(history, 30.0)
+    return cap
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cap_in_requests_is_found(seed: int) -> None:
+    cap = judged(*burst([20, 40, 80, 160, 300], 24, in_texts=False, seed=seed))
+    assert cap.texts is None
+    assert cap.requests == pytest.approx(24, abs=2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cap_in_texts_is_found(seed: int) -> None:
+    cap = judged(*burst([20, 40, 80, 160, 300], 1500, in_texts=True, seed=seed))
+    assert cap.requests is None
+    assert cap.texts == pytest.approx(1500, rel=0.15)
+    rows = cap.rows(2048)
+    assert cap.texts is not None
+    assert cap.texts * 0.6 <= rows * (cap.limit(rows) or 0) <= cap.texts
+
+
+def test_a_later_episode_can_change_the_unit() -> None:
+    done, refused = burst([64], 512, in_texts=True, seed=1)
+    cap = judged(done, refused)
+    history = History()
+    done, refused = burst([10, 20, 500], 8, in_texts=False, seed=2)
+    history.add(done)
+    cap.refuse(refused)
+    cap.judge(history, 30.0)
+    assert cap.texts is None
+    assert cap.requests == pytest.approx(8, abs=1)
+
+
+def test_a_cap_that_is_told_is_never_exceeded() -> None:
+    cap = Cap(told_requests=10)
+    assert cap.limit(100) == 10
+    assert not cap.relax(1000.0)
+
+
+def test_a_cap_is_tried_again_more_seldom_each_time_it_holds() -> None:
+    cap = Cap()
+    done, refused = burst([20, 300], 24, in_texts=False, seed=3)
+    history = History()
+    history.add(done)
+    waits = []
+    now = 30.0
+    for _ in range(3):
+        cap.refuse([failure(refused[9].at, "overloaded")])
+        cap._relaxed = refused[9].at - 1.0  # it was relaxed just before
+        cap.judge(history, now)
+        start = now
+        while not cap.relax(now):
+            now += 1.0
+        waits.append(now - start)
+    assert waits == sorted(waits)
+    assert waits[-1] >= 2 * waits[0]
+
+
+def test_memory_is_to_blame_only_for_sizes_that_never_worked() -> None:
+    memory = Memory()
+    memory.worked(10_000)
+    assert not memory.too_much(failure(0, "backend", size=10_000))
+    assert memory.too_much(failure(0, "backend", size=40_000))
+    assert memory.room(1 << 17) == 20_000
+    memory.worked(20_000)
+    assert memory.too_much(failure(0, "backend", size=28_000))
+    assert memory.room(1 << 17) == 20_000
+
+
+def bucket(
+    history: History, quota: Quota, tokens_per_s: float, requests_per_s: float, seconds: float
+) -> list[float]:
+    """Ask as the quota's pace says of a server with token buckets; the rates asked for."""
+    now, tokens, requests, asked, free = 0.0, tokens_per_s, requests_per_s, [], 0.0
+    while now < seconds:
+        now += 0.01
+        tokens = min(tokens + 0.01 * tokens_per_s, 2 * tokens_per_s)
+        requests = min(requests + 0.01 * requests_per_s, 2 * requests_per_s)
+        if now >= free:
+            size = quota.batch_tokens
+            if tokens >= size and requests >= 1:
+                tokens, requests = tokens - size, requests - 1
+                history.add([Completion(now + 0.1, 0.1, 10, size, size)])
+            else:
+                quota.refuse([failure(now + 0.02, "overloaded", retry_after_s=1.0, latency_s=0.02)])
+            free = max(free, now - 0.1) + (
+                1 / quota.pace.requests if quota.in_requests else size / quota.pace.tokens
+            )
+        quota.decide(history, now - 0.1, 1 << 17)
+        asked.append(quota.pace.tokens)
+    return asked
+
+
+def test_a_quota_in_tokens_is_paced_just_below() -> None:
+    quota = Quota(8192, Rate(300_000, 36.6))
+    bucket(History(), quota, 200_000, 1000, 60)
+    assert not quota.in_requests
+    assert quota.batch_tokens == 8192
+    assert quota.pace.tokens == pytest.approx(200_000, rel=0.06)
+
+
+def test_a_quota_in_requests_gets_larger_requests() -> None:
+    quota = Quota(8192, Rate(120_000, 15))
+    bucket(History(), quota, 1e9, 10, 80)
+    assert quota.in_requests
+    assert quota.batch_tokens == 1 << 17
+    assert quota.pace.requests == pytest.approx(10, rel=0.1)
+
+
+def test_a_short_retry_after_is_no_quota() -> None:
+    from tests.actors.driver.tuning.ground import Ground
+
+    ground = Ground(Knee(Bounds()), lambda setting: 100_000.0)
+    ground.until("first answer")
+    ground.failures = [failure(ground.now, "overloaded", retry_after_s=0.1)]
+    assert ground.tick().setting.tokens_per_s is None
+    ground.failures = [failure(ground.now, "overloaded", retry_after_s=1.0)]
+    assert ground.tick().setting.tokens_per_s is not None
