@@ -23,6 +23,7 @@ _BUCKETS_PER_OCTAVE = 4  # lengths in one bucket differ by at most 19 %
 _BUCKETS = 32 * _BUCKETS_PER_OCTAVE
 _GOLDEN = 0.6180339887498949  # steps of it spread evenly over all lengths, whatever their number
 _OLDEST_EVERY = 8
+_SERVER_BATCH = 32  # TEI's and Infinity's default
 _SMOOTHING = 0.05
 _MOST_BYTES_PER_TOKEN = 16.0
 
@@ -81,7 +82,7 @@ class Window:
         # from there to ever shorter texts, which fit where it fits; then to longer ones, of which fewer do
         for bucket in (*waiting[: start + 1][::-1], *waiting[start + 1 :]):
             longest = _longest(max(int(bucket), int(waiting[start])))
-            room = min(most_rows, max(1, most_bytes // longest)) - taken
+            room = _whole(min(most_rows, max(1, most_bytes // longest))) - taken
             if room <= 0:
                 break
             for each in self._pop(int(bucket), room):
@@ -132,6 +133,11 @@ class Window:
             most -= len(head.rows)
             self._counts[bucket] -= len(head.rows)
         return places
+
+
+def _whole(rows: int) -> int:
+    """A multiple of the texts that servers put into one of their own batches, so that none is left half full."""
+    return rows if rows < _SERVER_BATCH else rows - rows % _SERVER_BATCH
 
 
 def _bucket_of(lengths: Ints) -> Ints:
