@@ -1,6 +1,6 @@
 """Who holds which part, what is done, what to hand out next. Bookkeeping only: it is told the time.
 
-Every part is to do, lent or done. A lease goes back when its holder stops naming it, is replaced by a new
+Every part is open, lent or done. A lease goes back when its holder stops naming it, is replaced by a new
 incarnation, or is silent past the deadline. Two holders of one part are harmless (both write the same file),
 so at the tail an idle embedder is lent the oldest unfinished part a second time.
 """
@@ -22,7 +22,7 @@ MAX_LEASE_PARTS = 16
 SECOND_LEASE_AFTER_S = 10.0
 SECOND_LEASE_AGE = 3.0  # times the mean age at which parts got done
 
-_TODO, _LENT, _DONE = 0, 1, 2
+_OPEN, _LENT, _DONE = 0, 1, 2
 _NOTHING = Grant((), False)
 
 
@@ -101,7 +101,7 @@ class Ledger:
         place = index - self._wanted.start
         before = self._state[place]
         self._state[place] = state
-        self._todo += (state == _TODO) - (before == _TODO)
+        self._todo += (state == _OPEN) - (before == _OPEN)
         self._left -= (state == _DONE) - (before == _DONE)
 
     def _is(self, index: int, state: int) -> bool:
@@ -130,7 +130,7 @@ class Ledger:
     def _give_back(self, parts: Iterable[int]) -> None:
         for index in parts:
             if self._is(index, _LENT) and not any(index in other.since for other in self._holders.values()):
-                self._set(index, _TODO)
+                self._set(index, _OPEN)
                 heapq.heappush(self._given_back, index)
 
     def _expire(self, now: float) -> None:
@@ -166,11 +166,11 @@ class Ledger:
 
     def _peek(self) -> int | None:
         """The part to hand out next: what was given back goes first."""
-        while self._given_back and not self._is(self._given_back[0], _TODO):
+        while self._given_back and not self._is(self._given_back[0], _OPEN):
             heapq.heappop(self._given_back)
         if self._given_back:
             return self._given_back[0]
-        while self._cursor < self._wanted.stop and not self._is(self._cursor, _TODO):
+        while self._cursor < self._wanted.stop and not self._is(self._cursor, _OPEN):
             self._cursor += 1
         return self._cursor if self._cursor < self._wanted.stop else None
 
