@@ -47,6 +47,11 @@ class Batch:
         middle = len(self) // 2
         return self._slice(0, middle), self._slice(middle, len(self))
 
+    def pieces(self, most_rows: int) -> list[Batch]:
+        """Batches of at most so many texts, at least two, that together are this one. Needs at least two texts."""
+        step = max(1, min(most_rows, len(self) - 1))
+        return [self._slice(start, min(start + step, len(self))) for start in range(0, len(self), step)]
+
     def place(self, vectors: npt.NDArray[np.float32]) -> None:
         """Hand each open part its vectors."""
         start = 0

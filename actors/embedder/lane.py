@@ -145,8 +145,8 @@ class Lane:
         if len(batch) == 1:
             batch.refuse(str(fault.kind), fault.status, fault.detail)
             return
-        for half in batch.halves():
-            await self._deliver(half)
+        for piece in batch.pieces(fault.most_rows) if fault.most_rows else batch.halves():
+            await self._deliver(piece)
 
     async def _prove(self, accusing: Fault) -> None:
         """Return when the server embeds a text of our own; UserError when it cannot, or is away too long."""

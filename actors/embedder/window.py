@@ -82,7 +82,7 @@ class Window:
         # from there to ever shorter texts, which fit where it fits; then to longer ones, of which fewer do
         for bucket in (*waiting[: start + 1][::-1], *waiting[start + 1 :]):
             longest = _longest(max(int(bucket), int(waiting[start])))
-            room = _whole(min(most_rows, max(1, most_bytes // longest))) - taken
+            room = min(most_rows, _whole(max(1, most_bytes // longest))) - taken
             if room <= 0:
                 break
             for each in self._pop(int(bucket), room):

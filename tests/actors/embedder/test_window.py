@@ -202,3 +202,23 @@ async def test_what_is_left_when_the_window_closes_wakes_nobody_again() -> None:
     assert await window.something() is False
     window.add(open_part(["b"], 1))
     assert await window.something() is False
+
+
+@pytest.mark.parametrize(("count", "most_rows"), [(2, 1), (2, 9), (33, 32), (64, 32), (100, 32), (7, 3)])
+def test_pieces_keep_to_a_servers_limit_and_together_are_the_batch(count: int, most_rows: int) -> None:
+    batch = window_of(open_part([str(i) for i in range(count)])).take(count, NO_LIMIT)
+    assert batch is not None
+    pieces = batch.pieces(most_rows)
+    assert len(pieces) >= 2
+    assert max(len(piece) for piece in pieces) <= most_rows
+    assert [text for piece in pieces for text in piece.texts] == batch.texts
+    assert [row for piece in pieces for row in rows_of(piece)] == rows_of(batch)
+
+
+def test_a_request_bound_by_tokens_is_a_multiple_of_a_servers_batch_and_one_bound_by_rows_is_not() -> None:
+    window = window_of(open_part(["x" * 100] * 1000))
+    by_tokens, by_rows = window.take(2048, 2500), window.take(50, NO_LIMIT)
+    assert by_tokens is not None
+    assert by_rows is not None
+    assert len(by_tokens) % 32 == 0
+    assert len(by_rows) == 50
