@@ -102,7 +102,7 @@ def test_rows_that_cannot_be_embedded_are_rejects_and_the_others_are_not_lost(ra
 def test_killed_half_way_the_same_command_does_only_what_is_missing(rayembed, server, tmp_path):
     rows = texts(20_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
-    server.behave(texts_per_s=5000)
+    server.behave(texts_per_s=5000, hold_after=14_000)
     first = rayembed(
         *("run", corpus, "-o", "out", "--endpoint", server.url, "--concurrency", 4, "--batch-size", 64),
         own_ray=True,
@@ -120,7 +120,7 @@ def test_killed_half_way_the_same_command_does_only_what_is_missing(rayembed, se
     answered = sum(server.seen().values())
     assert durable < len(rows)
 
-    server.behave(texts_per_s=0)
+    server.behave(texts_per_s=0, hold_after=0)
     second = rayembed(
         "run", corpus, "-o", "out", "--endpoint", server.url, "--batch-size", 200, "--json", own_ray=True
     )
@@ -141,7 +141,7 @@ def test_killed_half_way_the_same_command_does_only_what_is_missing(rayembed, se
 def test_a_signal_ends_it_cleanly_and_the_output_still_reads(rayembed, server, tmp_path, number):
     rows = texts(20_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
-    server.behave(texts_per_s=4000)
+    server.behave(texts_per_s=4000, hold_after=14_000)
     command = ("run", corpus, "-o", "out", "--endpoint", server.url, "--json")
     first = rayembed(*command)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 5)
@@ -150,7 +150,7 @@ def test_a_signal_ends_it_cleanly_and_the_output_still_reads(rayembed, server, t
     assert "again" in first.err
     assert not first.summary()["complete"]
     assert read_out(tmp_path / "out").num_rows == first.summary()["rows_embedded"] > 0
-    server.behave(texts_per_s=0)
+    server.behave(texts_per_s=0, hold_after=0)
     second = rayembed(*command)
     assert second.wait() == 0, second.err
     assert_right(tmp_path / "out", rows)
@@ -160,11 +160,12 @@ def test_a_signal_ends_it_cleanly_and_the_output_still_reads(rayembed, server, t
 def test_an_actor_may_be_killed(rayembed, server, tmp_path, actor):
     rows = texts(12_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
-    server.behave(texts_per_s=4000)
+    server.behave(texts_per_s=4000, hold_after=9000)
     run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--actors", 2, "--json")
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     victim = next(each for each in psutil.Process().children(recursive=True) if _is(actor, each))
     victim.kill()
+    server.behave(hold_after=0)
     assert run.wait() == 0, run.err
     assert run.summary()["complete"]
     assert_right(tmp_path / "out", rows)
@@ -241,7 +242,7 @@ def test_limit(rayembed, server, tmp_path):
 def test_the_server_dies_and_comes_back(rayembed, server, tmp_path):
     rows = texts(10_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
-    server.behave(texts_per_s=4000)
+    server.behave(texts_per_s=4000, hold_after=7000)
     run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--json")
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     server.kill()
@@ -256,7 +257,7 @@ def test_a_server_that_stays_away_ends_the_job_and_the_same_command_goes_on(raye
     corpus = write_parquet(tmp_path / "c.parquet", rows)
     config = tmp_path / "c.yaml"
     config.write_text("patience_s: 2\n")
-    server.behave(texts_per_s=4000)
+    server.behave(texts_per_s=4000, hold_after=7000)
     command = ("run", corpus, "-o", "out", "--endpoint", server.url, "--config", config)
     run = rayembed(*command)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)

@@ -33,6 +33,7 @@ from tests.servers.vectors import vectors_of
 
 API_KEY_VARIABLE = "EMBEDDING_SERVER_API_KEY"
 MOST_INPUTS = 2048
+HOLD_S = 0.05
 CLIENT_GONE = 499
 BAD_REQUEST = "invalid_request_error"
 INVALID_INPUT = (
@@ -52,6 +53,8 @@ class Behaviour:
     """Each request waits this long, all at the same time."""
     texts_per_s: float = 0.0
     """One GPU that works through the requests in the order they came, at this rate. 0: no limit."""
+    hold_after: int = 0
+    """Once so many texts were answered since the last reset, requests wait until this is raised or 0 (never)."""
     ignore_base64: bool = False
     shuffle: bool = False
     """`data` in another order, with the right `index`."""
@@ -225,6 +228,7 @@ class Stats:
     inflight: int = 0
     max_inflight: int = 0
     statuses: Counter[int] = dataclasses.field(default_factory=Counter)
+    answered: int = 0
     seen: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def begin(self) -> None:
@@ -284,10 +288,11 @@ class Service:
         if behaviour.texts_per_s > 0 and reply.status == 200:
             wait += self._gpu_seconds(len(texts) / behaviour.texts_per_s)
         if wait > 0:
-            await asyncio.sleep(wait)
-            if await request.is_disconnected():
-                raise ClientDisconnect
+            await _wait(request, wait)
+        while 0 < self.behaviour.hold_after <= stats.answered:
+            await _wait(request, HOLD_S)
         stats.statuses[reply.status] += 1
+        stats.answered += len(reply.right)
         stats.seen.update(reply.right)
         headers = {"retry-after": reply.retry_after} if reply.retry_after else None
         return Response(reply.body, reply.status, headers, reply.content_type)
@@ -325,6 +330,13 @@ class Service:
         self.stats = Stats()
         self.gpu_free_at = 0.0
         return Response(status_code=204)
+
+
+async def _wait(request: Request, seconds: float) -> None:
+    """Raises ClientDisconnect when the client is gone afterwards."""
+    await asyncio.sleep(seconds)
+    if await request.is_disconnected():
+        raise ClientDisconnect
 
 
 def _ok(value: object) -> Response:
