@@ -247,6 +247,7 @@ def test_the_server_dies_and_comes_back(rayembed, server, tmp_path):
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     server.kill()
     server.restart()
+    server.behave(hold_after=0)
     assert run.wait() == 0, run.err
     assert_right(tmp_path / "out", rows)
     assert run.summary()["errors"].get("transport", 0) > 0
@@ -266,6 +267,7 @@ def test_a_server_that_stays_away_ends_the_job_and_the_same_command_goes_on(raye
     assert server.url in run.err
     assert "Traceback" not in run.err
     server.restart()
+    server.behave(hold_after=0)
     assert rayembed(*command).wait() == 0
     assert_right(tmp_path / "out", rows)
 
