@@ -24,23 +24,26 @@ class Places:
 class Batch:
     """The texts of one request, and where their vectors belong, in the same order.
 
-    `bytes` are the texts' UTF-8 bytes together, `longest` the most that one of them has; `canary` is the number of
-    the canary that it is, 0: none.
+    `lengths` are the texts' UTF-8 bytes; `canary` is the number of the canary that it is, 0: none.
     """
 
     texts: list[str]
     places: tuple[Places, ...]
-    bytes: int
-    longest: int
+    lengths: Ints
     canary: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all texts together."""
+        return int(self.lengths.sum())
+
+    @property
     def padded_bytes(self) -> int:
         """What a server works on that pads every text to the longest."""
-        return len(self.texts) * self.longest
+        return len(self.texts) * int(self.lengths.max())
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches that together are this one. Needs at least two texts."""
@@ -71,10 +74,4 @@ class Batch:
             if len(rows):
                 places.append(Places(each.part, rows))
             at += len(each.rows)
-        return batch_of(self.texts[start:stop], places)
-
-
-def batch_of(texts: list[str], places: list[Places]) -> Batch:
-    """The batch of `texts`, measured."""
-    lengths = [len(text.encode()) for text in texts]
-    return Batch(texts, tuple(places), sum(lengths), max(lengths))
+        return Batch(self.texts[start:stop], tuple(places), self.lengths[start:stop])

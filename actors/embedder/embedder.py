@@ -29,9 +29,12 @@ REPORT_S = 0.25
 SOON_S = 0.05  # between two claims, at least
 STOP_S = 3.0  # for what is in flight when the job is told to stop
 MAX_OPEN_BYTES = 1 << 30  # of vectors in open parts, whatever the limits say
-WINDOW_REQUESTS = 2  # rows to have waiting: so many times what may be in flight,
-WINDOW_S = 1.0  # at least what was delivered in this time,
-WINDOW_ROWS = 4096  # and at least so many; a lease takes a round trip and a read to come
+WINDOW_REQUESTS = 128  # rows to have waiting, in requests: padding is 1 to 2 % then, and 4 % with a quarter
+WINDOW_PARTS, WINDOW_S = 8, 10.0  # but not more than these, since a kill costs what is half done,
+WINDOW_ROWS = 4096  # or than this where they are not known yet
+LEAST_INFLIGHT, LEAST_S = 2, 1.0  # yet never less than these: a lease takes a round trip and a read to come
+RATE_SMOOTHING = 0.2  # weight of the newest report's time, and
+ROWS_SMOOTHING = 0.02  # of the last request, which may be of short texts or long ones
 
 
 class Embedder:
@@ -50,10 +53,11 @@ class Embedder:
         self._open: dict[int, OpenPart] = {}
         self._open_rows = 0  # of parts being embedded or written
         self._row_bytes = spec.dim * (2 if spec.dtype == "float16" else 4)
-        self._typical_batch = 1 << 30  # texts in the last request; none sent yet
+        self._request_rows = 256.0  # texts in a request, on average; none sent yet
+        self._part_rows = 0  # of the last part read; none yet: ask for little
         self._busy: set[asyncio.Task[None]] = set()  # requests and writes
         self._unread_rows = 0  # of leases not yet read
-        self._rows_per_s = 0.0  # delivered, over the last report's time
+        self._rows_per_s = 0.0  # delivered
         self._starved_s = 0.0
         self._write_wait_s = 0.0
         self._writing = 0  # parts
@@ -163,9 +167,12 @@ class Embedder:
         """Rows to have ready: enough that no endpoint waits for a lease, no more than memory allows."""
         if not any(lane.limit for lane in self._lanes.values()):
             return 0
-        inflight = sum(lane.limit * min(lane.batch_rows, self._typical_batch) for lane in self._lanes.values())
-        goal = max(WINDOW_REQUESTS * inflight, int(WINDOW_S * self._rows_per_s), WINDOW_ROWS)
-        return max(1, min(goal, MAX_OPEN_BYTES // self._row_bytes))
+        request = min(self._request_rows, max(lane.batch_rows for lane in self._lanes.values()))
+        inflight = request * sum(lane.limit for lane in self._lanes.values())
+        recent = max(WINDOW_S * self._rows_per_s, WINDOW_ROWS)
+        well_filled = min(WINDOW_REQUESTS * request, WINDOW_PARTS * self._part_rows, recent)
+        goal = max(well_filled, LEAST_INFLIGHT * inflight, LEAST_S * self._rows_per_s)
+        return max(1, min(int(goal), MAX_OPEN_BYTES // self._row_bytes))
 
     async def _read(self) -> None:
         """Open leased parts one after the other, as long as memory allows."""
@@ -173,6 +180,7 @@ class Embedder:
             lease = await self._leases.get()
             async for part in self._intake.parts(lease):
                 self._unread_rows -= part.part.rows
+                self._part_rows = part.part.rows
                 self._open[part.part.index] = part
                 self._open_rows += part.part.rows
                 self._window.add(part)
@@ -201,7 +209,7 @@ class Embedder:
             if batch is None:
                 continue
             lane.start()
-            self._typical_batch = len(batch)
+            self._request_rows += ROWS_SMOOTHING * (len(batch) - self._request_rows)
             self._begin(self._deliver(lane, batch))
             if self._rows_ahead() < self._window_goal() // 2:
                 self._wake.set()
@@ -247,7 +255,8 @@ class Embedder:
                 self._lanes[url].obey(order)
             await asyncio.sleep(REPORT_S)
             rows = self._delivered() - sum(each.rows for each in report.endpoints)
-            self._rows_per_s = rows / (time.monotonic() - reported)
+            rate = rows / (time.monotonic() - reported)
+            self._rows_per_s += RATE_SMOOTHING * (rate - self._rows_per_s)
 
     def _delivered(self) -> int:
         return sum(lane.rows for lane in self._lanes.values())

@@ -7,16 +7,18 @@ import time
 from collections import Counter, deque
 from dataclasses import replace
 
+import numpy as np
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from actors.embedder.batch import Batch, batch_of
+from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient, fatal
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind, Then
 from actors.embedder.window import Window
 from actors.messages import Completion, EndpointReport, Failure, Order
 
-_PROOF = batch_of(["A short text that every embedding model can take."], [])
+_OWN_TEXT = "A short text that every embedding model can take."
+_PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
 _MOST_EVENTS = 4000  # between two reports
 _AWAY = (Kind.TRANSPORT, Kind.OVERLOADED, Kind.BACKEND)  # any other fault is the word of a server that is there
 _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
@@ -60,7 +62,7 @@ class Lane:
         """The next request's texts: the canary, if the order asks for one that was not sent yet."""
         order = self._order
         if order.canary_tokens is not None and order.canary != self._canary_sent:
-            batch = self._window.take(self.batch_rows, order.canary_tokens)
+            batch = self._window.take(self.batch_rows, order.canary_tokens, largest=True)
             if batch is not None:
                 self._canary_sent = order.canary
                 batch = replace(batch, canary=order.canary)

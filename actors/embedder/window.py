@@ -1,50 +1,46 @@
-"""The open window: rows read but not yet sent, by length, and how requests are cut from them.
+"""The open window: rows read but not yet sent, and how requests are cut from them.
 
-A server that pads works on rows x longest text, so texts of similar length go together. Rows wait in buckets of
-similar length, and requests are drawn from all lengths in turn: whoever watches a few requests sees the corpus, not
-its short texts for a while and then its long ones.
+A server that pads works on rows x longest text, so texts of similar length go together. What waits is taken a
+generation at a time: sorted by length, cut into requests, which go out long and short interleaved. So whoever
+watches a few requests sees the corpus, not its short texts for a while and then its long ones; and no row waits for
+longer than its generation, whatever comes after it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import NamedTuple
+from itertools import count, islice
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.batch import Batch, Places, batch_of
+from actors.embedder.batch import Batch, Places
 from actors.embedder.open_part import OpenPart
 
 BYTES_PER_TOKEN = 4.0  # of UTF-8, until the server's own count says better
 
-_BUCKETS_PER_OCTAVE = 4  # lengths in one bucket differ by at most 19 %
-_BUCKETS = 32 * _BUCKETS_PER_OCTAVE
-_GOLDEN = 0.6180339887498949  # steps of it spread evenly over all lengths, whatever their number
-_OLDEST_EVERY = 8
+_GOLDEN = 0.6180339887498949  # steps of it spread evenly, whatever their number
 _SERVER_BATCH = 32  # TEI's and Infinity's default
 _SMOOTHING = 0.05
 _MOST_BYTES_PER_TOKEN = 16.0
+_STALE = 0.05  # when a token is found to be longer or shorter by so much, what waits is cut anew
 
 Ints = npt.NDArray[np.int64]
-
-
-class _Waiting(NamedTuple):
-    """Rows, and how many requests had been taken when they came."""
-
-    places: Places
-    since: int
 
 
 class Window:
     """Rows wait here until a request takes them. One event loop; nothing here blocks."""
 
     def __init__(self) -> None:
-        self._buckets: list[deque[_Waiting]] = [deque() for _ in range(_BUCKETS)]
-        self._counts = np.zeros(_BUCKETS, np.int64)
-        self._turn = 0  # requests taken
-        self._at = 0.5  # the share of the waiting rows that is shorter than the next request's longest text
+        self._parts: dict[int, OpenPart] = {}  # by a number of our own
+        self._number = count()
+        self._coming: list[Ints] = []  # of the next generation; columns like those of `_sorted`
+        self._coming_rows = 0
+        self._sorted = np.empty((3, 0), np.int64)  # this generation: bytes of a text, number of its part, row in it
+        self._cuts: list[tuple[int, int]] = []  # of `_sorted`: what is left of it, the next request last
+        self._left = 0  # rows in them
+        self._cut_to = (0, 0, 0.0)  # rows, tokens, and bytes of a token when they were made
+        self._turn = count()
         self._something = asyncio.Event()
         self._closed = False
         self.bytes_per_token = BYTES_PER_TOKEN
@@ -52,45 +48,35 @@ class Window:
     @property
     def rows(self) -> int:
         """How many wait."""
-        return int(self._counts.sum())
+        return self._left + self._coming_rows
 
     def add(self, part: OpenPart) -> None:
         """Open a part's sendable rows for sending."""
         rows = part.sendable
         if not len(rows):
             return
+        number = next(self._number)
         lengths = np.fromiter((len(text.encode()) for text in part.texts(rows)), np.int64, len(rows))
-        buckets = _bucket_of(lengths)
-        for bucket in np.unique(buckets):
-            chosen = rows[buckets == bucket]
-            self._buckets[bucket].append(_Waiting(Places(part, chosen), self._turn))
-            self._counts[bucket] += len(chosen)
+        self._coming.append(np.stack([lengths, np.full(len(rows), number, np.int64), rows]))
+        self._coming_rows += len(rows)
+        self._parts[number] = part
         self._something.set()
 
-    def take(self, most_rows: int, most_tokens: int) -> Batch | None:
+    def take(self, most_rows: int, most_tokens: int, *, largest: bool = False) -> Batch | None:
         """Cut the next request: at most `most_rows` texts, with rows x longest within `most_tokens` tokens.
 
-        A text that has more alone goes alone. None when nothing waits.
+        A text that has more alone goes alone. None when nothing waits. `largest`: not the next but the largest that
+        can be made of all that waits.
         """
-        waiting = np.flatnonzero(self._counts)
-        if not len(waiting):
+        if not self.rows:
             return None
-        most_bytes = int(most_tokens * self.bytes_per_token)
-        places: list[Places] = []
-        taken = 0
-        start = self._next_start(waiting)
-        # from there to ever shorter texts, which fit where it fits; then to longer ones, of which fewer do
-        for bucket in (*waiting[: start + 1][::-1], *waiting[start + 1 :]):
-            longest = _longest(max(int(bucket), int(waiting[start])))
-            room = min(most_rows, _whole(max(1, most_bytes // longest))) - taken
-            if room <= 0:
-                break
-            for each in self._pop(int(bucket), room):
-                places.append(each)
-                taken += len(each.rows)
-        if not self._counts.any() and not self._closed:
+        if largest or not self._left or self._is_stale(most_rows, most_tokens):
+            self._begin(most_rows, most_tokens)
+        start, stop = self._cuts.pop(self._largest() if largest else -1)
+        self._left -= stop - start
+        if not self.rows and not self._closed:
             self._something.clear()
-        return batch_of([text for each in places for text in each.part.texts(each.rows)], places)
+        return self._batch(self._sorted[:, start:stop])
 
     def calibrate(self, sent_bytes: int, tokens: int) -> None:
         """Learn from an answer how many bytes the server counts as a token."""
@@ -107,44 +93,53 @@ class Window:
         await self._something.wait()
         return not self._closed
 
-    def _next_start(self, waiting: Ints) -> int:
-        """Where in `waiting` the next request begins, stepping evenly over the rows.
+    def _begin(self, most_rows: int, most_tokens: int) -> None:
+        """A new generation: all that waits, cut into requests, the longest texts first.
 
-        Now and then it is the row that has waited longest, since a length that is rare would wait for ever, and its
-        part with it.
+        What is left of the last one is too thin to make good requests of another size.
         """
-        self._turn += 1
-        if self._turn % _OLDEST_EVERY == 0:
-            return int(np.argmin([self._buckets[bucket][0].since for bucket in waiting]))
-        self._at = (self._at + _GOLDEN) % 1.0
-        shorter = np.cumsum(self._counts[waiting])
-        return int(np.searchsorted(shorter, self._at * shorter[-1], "right"))
+        left = [self._sorted[:, start:stop] for start, stop in self._cuts]
+        rows = np.concatenate([*left, *self._coming], axis=1)
+        self._sorted = rows[:, np.argsort(rows[0], kind="stable")]
+        self._coming, self._coming_rows, self._left = [], 0, rows.shape[1]
+        self._parts = {int(number): self._parts[int(number)] for number in np.unique(rows[1])}
 
-    def _pop(self, bucket: int, most: int) -> list[Places]:
-        """Up to `most` rows that have waited longest in the bucket."""
-        places: list[Places] = []
-        queue = self._buckets[bucket]
-        while queue and most > 0:
-            head, since = queue.popleft()
-            if len(head.rows) > most:
-                queue.appendleft(_Waiting(Places(head.part, head.rows[most:]), since))
-                head = Places(head.part, head.rows[:most])
-            places.append(head)
-            most -= len(head.rows)
-            self._counts[bucket] -= len(head.rows)
-        return places
+        self._cut_to = most_rows, most_tokens, self.bytes_per_token
+        most_bytes = int(most_tokens * self.bytes_per_token)
+        lengths, stop = self._sorted[0], self._left
+        cuts = []
+        while stop:
+            most = min(most_rows, _whole(max(1, most_bytes // int(lengths[stop - 1]))))
+            start = max(0, stop - most)
+            cuts.append((start, stop))
+            stop = start
+        turns = np.fromiter(islice(self._turn, len(cuts)), np.float64, len(cuts)) * _GOLDEN % 1.0
+        self._cuts = [cuts[i] for i in np.argsort(turns)]
+
+    def _is_stale(self, most_rows: int, most_tokens: int) -> bool:
+        """Whether the cuts were made for other bounds, or for tokens of another length."""
+        rows, tokens, bytes_per_token = self._cut_to
+        moved = abs(self.bytes_per_token - bytes_per_token) > _STALE * self.bytes_per_token
+        return (rows, tokens) != (most_rows, most_tokens) or moved
+
+    def _largest(self) -> int:
+        """Which cut is the most work for a server that pads."""
+        lengths = self._sorted[0]
+        work = [(stop - start) * int(lengths[stop - 1]) for start, stop in self._cuts]
+        return work.index(max(work))
+
+    def _batch(self, chosen: Ints) -> Batch:
+        """The request of these rows, part by part."""
+        chosen = chosen[:, np.argsort(chosen[1], kind="stable")]
+        lengths, numbers, rows = chosen
+        edges = np.flatnonzero(np.diff(numbers)) + 1
+        places = [
+            Places(self._parts[int(numbers[start])], rows[start:stop])
+            for start, stop in zip((0, *edges), (*edges, len(rows)), strict=True)
+        ]
+        return Batch([text for each in places for text in each.part.texts(each.rows)], tuple(places), lengths)
 
 
 def _whole(rows: int) -> int:
     """A multiple of the texts that servers put into one of their own batches, so that none is left half full."""
     return rows if rows < _SERVER_BATCH else rows - rows % _SERVER_BATCH
-
-
-def _bucket_of(lengths: Ints) -> Ints:
-    buckets: Ints = np.floor(np.log2(lengths) * _BUCKETS_PER_OCTAVE).astype(np.int64)
-    return buckets
-
-
-def _longest(bucket: int) -> int:
-    """The most bytes that a text of the bucket can have."""
-    return int(2 ** ((bucket + 1) / _BUCKETS_PER_OCTAVE))

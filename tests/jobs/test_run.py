@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.embedder.embedder import WINDOW_ROWS
+from actors.embedder.embedder import WINDOW_PARTS
 from tests.conftest import eventually
 from tests.jobs.corpora import assert_right, matrix, read_out, texts, write_jsonl, write_parquet
 from tests.servers.vectors import vectors_of
@@ -131,9 +131,10 @@ def test_killed_half_way_the_same_command_does_only_what_is_missing(rayembed, se
     # sent twice is what the server had answered, or had in hand, when its part was not yet durable: a few parts
     twice = sum(server.seen().values()) - len(rows)
     assert answered - durable <= twice <= answered - durable + 4 * 64 + 1  # 1: the probe of the second run
-    # at most the open window: its rows go out by length, so that several parts are half done at a time
+    # a generation of the window at most, and the part that its last lease brought too many: by length, so that
+    # several parts are half done at a time
     part_rows = max(pq.read_metadata(path).num_rows for path in there.values())
-    assert answered - durable <= 2 * WINDOW_ROWS + 4 * 64 + part_rows
+    assert answered - durable <= (WINDOW_PARTS + 1) * part_rows + 4 * 64
     assert server.stats()["max_times_seen"] <= 2
 
 
@@ -158,9 +159,9 @@ def test_a_signal_ends_it_cleanly_and_the_output_still_reads(rayembed, server, t
 
 @pytest.mark.parametrize("actor", ["EmbedderActor", "QueueActor", "DriverActor"])
 def test_an_actor_may_be_killed(rayembed, server, tmp_path, actor):
-    rows = texts(12_000)
+    rows = texts(20_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
-    server.behave(texts_per_s=4000, hold_after=9000)
+    server.behave(texts_per_s=8000, hold_after=15_000)
     run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--actors", 2, "--json")
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     victim = next(each for each in psutil.Process().children(recursive=True) if _is(actor, each))

@@ -17,6 +17,7 @@ TOO_GOOD = 0.3
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
+LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 HEADROOM = 1.15
 FELL = 0.02  # of utilisation while trimming: stop
 
@@ -166,7 +167,7 @@ class Trim:
 
     def _next(self, verdict: str) -> Step:
         self._tried = int(TRIM * self.aim.limit)
-        if self._tried < 1 or Knob.LIMIT in self.room.pinned:
+        if self._tried < LEAST or Knob.LIMIT in self.room.pinned:
             return self._hold(verdict)
         return Step(Aim(self._tried, self.aim.tokens), f"{verdict}; trying {self._tried} in flight", self)
 

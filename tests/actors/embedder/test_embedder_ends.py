@@ -31,17 +31,17 @@ async def test_stop_writes_what_is_complete_and_a_second_run_does_the_rest(
 ) -> None:
     rows, path = corpus
     job = job_of([path], tmp_path / "out", [server], rows_per_part=32)
-    server.behave(delay_ms=30)
+    server.behave(hold_after=1000)
     embedder = job.embedder()
     running = asyncio.create_task(embedder.run())
     await until(lambda: len(job.parts) > 5)
     await embedder.stop()
+    server.behave(hold_after=0)
     await ends(running)
     assert 5 < len(job.parts) < job.plan.parts
     assert not list(job.out.rglob(".*"))
     assert all(pq.read_metadata(job.out / name).num_rows > 0 for name in job.parts)
 
-    server.behave(delay_ms=0)
     again = job_of([path], job.out, [server], rows_per_part=32)
     assert again.queue.ledger.status().rows_resumed == read_out(job.out).num_rows
     await again.run()
@@ -86,11 +86,11 @@ async def test_a_key_refused_in_mid_run_ends_it(
     server: EmbeddingServer, tmp_path: Path, corpus: tuple[list[str], Path]
 ) -> None:
     job = job_of([corpus[1]], tmp_path / "out", [server], rows_per_part=32)
-    server.behave(delay_ms=20)
+    server.behave(hold_after=1000)
     running = asyncio.create_task(job.run())
     await until(lambda: len(job.parts) > 5)
     before = asyncio.all_tasks()
-    server.behave(api_key="changed")
+    server.behave(api_key="changed", hold_after=0)
     with pytest.raises(UserError, match="refused a request without a key") as raised:
         await ends(running)
     assert raised.value.exit_code == 1

@@ -143,9 +143,20 @@ def test_rows_without_a_text_and_bad_rows_are_never_sent() -> None:
 
 def test_the_bounds_may_change_from_one_request_to_the_next() -> None:
     window = window_of(open_part([str(i) for i in range(10)]))
-    taken = [window.take(rows, tokens) for rows, tokens in [(3, NO_LIMIT), (1, NO_LIMIT), (2, 9), (9, NO_LIMIT)]]
-    assert [len(batch) if batch else 0 for batch in taken] == [3, 1, 2, 4]
+    taken = [window.take(rows, tokens) for rows, tokens in [(5, NO_LIMIT), (1, NO_LIMIT), (2, 9), (9, NO_LIMIT)]]
+    assert [len(batch) if batch else 0 for batch in taken] == [5, 1, 2, 2]
     assert window.take(9, NO_LIMIT) is None
+
+
+def test_the_largest_request_is_made_of_all_that_waits() -> None:
+    window = window_of(open_part(corpus_of(500)))
+    window.take(2048, 4096)
+    window.add(open_part(corpus_of(2000, 1), 1))
+    batch = window.take(2048, 16384, largest=True)
+    assert batch is not None
+    assert batch.padded_bytes > 0.95 * 16384 * BYTES_PER_TOKEN
+    assert len(batch) + sum(len(each) for each in drain(window, 2048, 4096)) < 2500  # the first take's
+    assert {each.part.part.index for each in batch.places} == {0, 1}
 
 
 def test_a_text_above_the_token_bound_goes_alone() -> None:
