@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections import Counter, deque
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
@@ -14,6 +17,7 @@ from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient, fatal
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind, Then
+from actors.embedder.valve import Valve
 from actors.embedder.window import Window
 from actors.messages import Completion, EndpointReport, Failure, Order
 
@@ -22,6 +26,17 @@ _PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
 _MOST_EVENTS = 4000  # between two reports
 _AWAY = (Kind.TRANSPORT, Kind.OVERLOADED, Kind.BACKEND)  # any other fault is the word of a server that is there
 _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
+
+
+class _Recut(Exception):  # noqa: N818 (nothing went wrong)
+    """A request that waited has more texts than one may have by now."""
+
+
+@dataclass(slots=True)
+class _Ceiling:
+    """What of one batch turned out to be too large for the server's memory, and so goes out no more."""
+
+    bytes: float = math.inf
 
 
 class Lane:
@@ -33,9 +48,11 @@ class Lane:
         self._dim = dim
         self._patience_s = patience_s
         self._order = order
+        self._valve = Valve(order)
         self._most_rows: int | None = None  # learnt from the server's refusals
+        self._most_bytes = 1  # padded, of a request that worked; what asked for the dimension was small
         self._change = asyncio.Event()
-        self._inflight = self._requests = self._answers = self._retries = 0
+        self._inflight = self._sent = self._requests = self._answers = self._retries = 0
         self.rows = 0  # delivered
         self._tokens = 0
         self._errors: Counter[str] = Counter()
@@ -51,6 +68,7 @@ class Lane:
         if order.version != self._order.version:
             self._obeyed_at = time.monotonic()
         self._order = order
+        self._valve.obey(order, time.monotonic())
         self._change.set()
 
     @property
@@ -76,18 +94,25 @@ class Lane:
     async def room(self) -> None:
         """Wait until one more batch may be delivered."""
         while not self.has_room:
-            self._change.clear()
-            await self._change.wait()
+            await self._changed()
 
     @property
     def has_room(self) -> bool:
-        return self._inflight < self._order.limit
+        return self._inflight < self._valve.allowed(time.monotonic())
+
+    async def _changed(self) -> None:
+        """Wait until something came back or was ordered, or the valve opens by itself."""
+        self._change.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._valve.wait_s(time.monotonic())):
+                await self._change.wait()
 
     def start(self) -> None:
         """Take a place in flight; `deliver` gives it back."""
         if not self._inflight:
             self._away_since = None  # time in which nobody asked says nothing
         self._inflight += 1
+        self._valve.start(time.monotonic())
 
     async def deliver(self, batch: Batch) -> None:
         """Bring every text of `batch` to its vector or its reject. Raises UserError when the job must end."""
@@ -119,14 +144,24 @@ class Lane:
             obeyed_at=self._obeyed_at,
         )
 
-    async def _deliver(self, batch: Batch) -> None:
+    async def _deliver(self, batch: Batch, ceiling: _Ceiling | None = None) -> None:
+        ceiling = ceiling or _Ceiling()
+        if len(batch) > 1 and batch.padded_bytes >= ceiling.bytes:
+            await self._deliver_all(batch.halves(), ceiling)
+            return
         try:
             answer = await self._answer(batch)
+        except _Recut:
+            await self._deliver_all(batch.pieces(self.batch_rows), ceiling)
         except Fault as fault:
-            await self._divide(batch, fault)
-            return
-        batch.place(answer.vectors)
-        self.rows += len(batch)
+            await self._divide(batch, fault, ceiling)
+        else:
+            batch.place(answer.vectors)
+            self.rows += len(batch)
+
+    async def _deliver_all(self, pieces: Sequence[Batch], ceiling: _Ceiling) -> None:
+        for piece in pieces:
+            await self._deliver(piece, ceiling)
 
     async def _answer(self, batch: Batch) -> Answer:
         """The vectors, or the Fault that these texts cause at a server that works."""
@@ -135,10 +170,11 @@ class Lane:
         except Fault as fault:
             if not (fault.policy.doubt or len(batch) == 1) or fault.kind is Kind.TOO_LARGE:
                 raise
-            await self._prove(fault)
+            if await self._prove(fault) and self._out_of_memory(batch, fault):
+                raise
         return await self._retrying(batch)
 
-    async def _divide(self, batch: Batch, fault: Fault) -> None:
+    async def _divide(self, batch: Batch, fault: Fault, ceiling: _Ceiling) -> None:
         """Halve until the texts that the server cannot take stand alone."""
         if fault.policy.then is Then.STOP:
             raise fatal(self._client.endpoint, fault) from fault
@@ -147,15 +183,24 @@ class Lane:
         if len(batch) == 1:
             batch.refuse(str(fault.kind), fault.status, fault.detail)
             return
-        for piece in batch.pieces(fault.most_rows) if fault.most_rows else batch.halves():
-            await self._deliver(piece)
+        if self._out_of_memory(batch, fault):
+            ceiling.bytes = batch.padded_bytes
+        await self._deliver_all(batch.pieces(fault.most_rows) if fault.most_rows else batch.halves(), ceiling)
 
-    async def _prove(self, accusing: Fault) -> None:
-        """Return when the server embeds a text of our own; UserError when it cannot, or is away too long."""
+    def _out_of_memory(self, batch: Batch, fault: Fault) -> bool:
+        """Whether the batch is larger than all that worked, so that nothing but its size need be the reason."""
+        return fault.kind is Kind.BACKEND and len(batch) > 1 and batch.padded_bytes > self._most_bytes
+
+    async def _prove(self, accusing: Fault) -> bool:
+        """Return when the server embeds a text of our own; UserError when it cannot, or is away too long.
+
+        True if it did so when first asked.
+        """
+        errors = self._errors.total()
         while True:
             try:
                 await self._retrying(_PROOF)
-                return
+                return self._errors.total() == errors
             except Fault as fault:
                 # a server that is there and cannot take this text takes none
                 if fault.kind not in _AWAY or self._away_s() > self._patience_s:
@@ -169,6 +214,8 @@ class Lane:
         def enough(state: RetryCallState) -> bool:
             fault = _fault(state)
             failed[fault.kind] += 1
+            if self._out_of_memory(batch, fault):
+                return True
             if max(self._away_s(), fault.retry_after_s or 0.0) > self._patience_s:
                 return True
             attempts = fault.policy.attempts
@@ -189,23 +236,44 @@ class Lane:
             raise
 
     async def _once(self, batch: Batch) -> Answer:
-        await self._pace(batch)
+        await self._turn(batch)
         self._requests += 1
+        self._sent += 1
         sent = time.monotonic()
         try:
             answer = await self._client.embed(batch.texts, self._dim)
         except Fault as fault:
             self._errors[fault.kind] += 1
             self._note_failure(batch, fault, sent)
+            if fault.kind is Kind.OVERLOADED:
+                self._valve.refuse(time.monotonic(), self._sent - 1, fault.retry_after_s)
             if fault.kind in _AWAY:
                 self._away_since = self._away_since or time.monotonic()
             else:
                 self._away_since = None
             raise
+        finally:
+            self._sent -= 1
+            self._change.set()
         self._away_since = None
         self._answers += 1
+        self._most_bytes = max(self._most_bytes, batch.padded_bytes)
         self._note_completion(batch, answer, sent)
         return answer
+
+    async def _turn(self, batch: Batch) -> None:
+        """Wait until this request may be sent. Raises _Recut when by then requests have to be smaller."""
+        while True:
+            now = time.monotonic()
+            if shut_s := self._valve.shut_s(now):
+                await asyncio.sleep(shut_s)
+            elif self._sent >= max(1, self._valve.allowed(now)):
+                await self._changed()
+            else:
+                break
+        if len(batch) > self.batch_rows:
+            raise _Recut
+        await self._pace(batch)
 
     async def _pace(self, batch: Batch) -> None:
         """Wait for this request's turn under the quota that the order names."""

@@ -119,10 +119,24 @@ async def test_a_text_is_tried_again_once_the_server_has_proved_itself(then: int
 
 
 async def test_attempts_are_counted_for_each_kind_of_fault_by_itself() -> None:
-    faults = iter([503, 503, 503, 500, 429, 503])
+    faults = iter([200, 503, 503, 503, 500, 429, 503])
     async with lane_to(lambda _: next(faults, 200)) as (lane, server):
         assert await deliver(lane, TEXTS) == []
-        assert server.asked == [TEXTS] * 7
+        assert await deliver(lane, TEXTS) == []
+        assert server.asked == [TEXTS] * 8
+
+
+async def test_a_request_larger_than_all_that_worked_is_halved_once_the_server_has_proved_itself() -> None:
+    async with lane_to(lambda asked: 500 if len(asked) > 3 else 200) as (lane, server):
+        assert await deliver(lane, [20 * text for text in TEXTS]) == []
+        assert [len(asked) for asked in server.asked] == [8, 1, 4, 1, 2, 2, 2, 2]  # 1: a text of our own
+
+
+async def test_a_server_that_was_away_gets_the_whole_request_again() -> None:
+    faults = iter([500, 503])
+    async with lane_to(lambda _: next(faults, 200)) as (lane, server):
+        assert await deliver(lane, TEXTS) == []
+        assert [len(asked) for asked in server.asked] == [8, 1, 1, 8]
 
 
 async def test_a_slow_refusal_is_not_the_end_of_patience() -> None:
