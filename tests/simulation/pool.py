@@ -16,21 +16,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from actors.driver.tuning.base import Decision, Observation, Policy, Setting
-from actors.messages import Completion, Failure, GpuSample
+from actors.embedder.valve import Valve
+from actors.messages import Completion, Failure, GpuSample, Order
 from tests.simulation.engine import Engine
 from tests.simulation.servers import Answer, Request, Server
 
 EMBEDDERS = 4
 REPORT_S = 0.4
 TICK_S = 0.25
-WINDOW_ROWS = 8192
+WINDOW_ROWS = 24_000
+MOST_WAITING = 8192  # texts, of a source that is slow
 WHOLE_ROWS = 32  # longer requests have a multiple of it: many servers batch by a power of two
 GOLDEN = 0.6180339887498949
 BACKOFF_S, MOST_BACKOFF_S = 0.25, 10.0
 
 
 class Source:
-    """Endless texts of lognormal length, cut from a window sorted by length, short and long interleaved.
+    """Endless texts of lognormal length, taken a generation at a time and cut like the embedders' window.
 
     `grows` multiplies the median at a time. `texts_per_s` limits what is there at a time.
     """
@@ -49,8 +51,9 @@ class Source:
         self._numbers = np.random.default_rng(seed)
         self._median, self._sigma, self._longest = median, sigma, longest
         self._grows, self._texts_per_s = grows, texts_per_s
-        self._window: list[int] = []
-        self._quantile = 0.5
+        self._window: list[int] = []  # by length
+        self._cuts: list[tuple[int, int]] = []  # of it, the next one last
+        self._cut_to = (0, 0)
         self._made = self._taken = 0.0
         self._seen = 0.0
 
@@ -59,37 +62,30 @@ class Source:
             return False
         now = self._engine.now
         self._made += self._texts_per_s(now) * (now - self._seen)
-        self._made = min(self._made, self._taken + WINDOW_ROWS)
+        self._made = min(self._made, self._taken + MOST_WAITING)
         self._seen = now
         return self._made - self._taken < 256
 
     def take(self, most_rows: int, most_tokens: int) -> list[int]:
         """Lengths of one request: rows x longest within `most_tokens`, unless one text alone is longer."""
-        window = self._window
-        if len(window) < WINDOW_ROWS // 2:
-            self._fill()
-        self._quantile = (self._quantile + GOLDEN) % 1.0
-        last = int(self._quantile * len(window))
-        rows = self._fitting(last, most_rows, most_tokens)
-        if rows > last + 1:
-            last = min(len(window), rows) - 1
-            rows = min(self._fitting(last, most_rows, most_tokens), last + 1)
-        if rows > WHOLE_ROWS:
-            rows -= rows % WHOLE_ROWS
-        lengths = window[last - rows + 1 : last + 1]
-        del window[last - rows + 1 : last + 1]
-        self._taken += rows
-        return lengths
+        if not self._cuts or self._cut_to != (most_rows, most_tokens):
+            self._begin(most_rows, most_tokens)
+        start, stop = self._cuts.pop()
+        self._taken += stop - start
+        return self._window[start:stop]
 
-    def _fitting(self, last: int, most_rows: int, most_tokens: int) -> int:
-        return max(1, min(most_rows, most_tokens // self._window[last]))
-
-    def _fill(self) -> None:
+    def _begin(self, most_rows: int, most_tokens: int) -> None:
+        left = [length for start, stop in self._cuts for length in self._window[start:stop]]
         median = self._median * (self._grows(self._engine.now) if self._grows else 1.0)
-        missing = WINDOW_ROWS - len(self._window)
-        lengths = self._numbers.lognormal(math.log(median), self._sigma, missing).astype(int) + 3
-        self._window += np.minimum(lengths, self._longest).tolist()
-        self._window.sort()
+        lengths = self._numbers.lognormal(math.log(median), self._sigma, WINDOW_ROWS - len(left)).astype(int) + 3
+        self._window = sorted(left + np.minimum(lengths, self._longest).tolist())
+        self._cut_to, stop, cuts = (most_rows, most_tokens), WINDOW_ROWS, []
+        while stop:
+            rows = max(1, most_tokens // self._window[stop - 1])
+            rows = min(most_rows, rows if rows < WHOLE_ROWS else rows - rows % WHOLE_ROWS, stop)
+            cuts.append((stop - rows, stop))
+            stop -= rows
+        self._cuts = [cuts[i] for i in sorted(range(len(cuts)), key=lambda i: i * GOLDEN % 1.0)]
 
 
 @dataclass(slots=True)
@@ -97,9 +93,11 @@ class _Embedder:
     index: int
     setting: Setting
     version: int
+    valve: Valve
     share: int = 0
     most_rows: int | None = None  # learnt
     inflight: int = 0
+    sent: int = 0  # on their way; the others in flight wait to be sent again
     told_inflight: int = 0
     heard: float = 0.0
     completions: list[Completion] = field(default_factory=list)
@@ -170,7 +168,9 @@ class Pool:
         self._gauge: tuple[float, float] | None = None  # utilisation, when
         self._busy_s = 0.0
         self._ticked = self._starved_s = 0.0
-        self._embedders = [_Embedder(index, self._decision.setting, 0) for index in range(EMBEDDERS)]
+        start = self._decision.setting
+        valve = Order(start.limit, start.batch_rows, start.batch_tokens)
+        self._embedders = [_Embedder(index, start, 0, Valve(valve)) for index in range(EMBEDDERS)]
         for embedder in self._embedders:
             self._order(embedder)
             engine.at(0.0, lambda e=embedder: self._pump(e))  # type: ignore[misc]
@@ -233,6 +233,8 @@ class Pool:
             if setting.canary_tokens:
                 embedder.canary = (setting.canary, setting.canary_tokens)
         embedder.setting = setting
+        order = Order(embedder.share, setting.batch_rows, setting.batch_tokens, self._version)
+        embedder.valve.obey(order, self._engine.now)
         if embedder.version != self._version or embedder.index not in self._obeyed:
             embedder.version = self._version
             self._obeyed[embedder.index] = self._engine.now
@@ -252,7 +254,9 @@ class Pool:
 
     def _pump(self, embedder: _Embedder) -> None:
         now, setting = self._engine.now, embedder.setting
-        while embedder.inflight < embedder.share:
+        while embedder.inflight < embedder.valve.allowed(now):
+            if shut_s := embedder.valve.shut_s(now):
+                return self._wake(embedder, shut_s)
             if now < embedder.next_ok - 1e-9:
                 return self._wake(embedder, embedder.next_ok - now)
             if self._source.starved():
@@ -267,10 +271,11 @@ class Pool:
             request = Request(lengths, canary[0] if canary else 0)
             self._pace(embedder, request, setting)
             embedder.inflight += 1
+            embedder.valve.start(now)
             inflight = sum(each.inflight for each in self._embedders)
             self.tally.most_inflight = max(self.tally.most_inflight, inflight)
             self._send(embedder, deque([request]))
-        return None
+        return self._wake(embedder, embedder.valve.wait_s(now)) if embedder.inflight < embedder.share else None
 
     def _pace(self, embedder: _Embedder, request: Request, setting: Setting) -> None:
         share = embedder.share / max(1, setting.limit)
@@ -286,11 +291,19 @@ class Pool:
         """Bring all of `requests`, one after another, in one place in flight."""
         request = requests[0]
         sent = self._engine.now
+        embedder.sent += 1
 
         def come(answer: Answer) -> None:
             self._engine.after(self._way_s(), lambda: self._finish(embedder, requests, sent, answer))
 
         self._engine.after(self._way_s(), lambda: self._server.arrive(request, come))
+
+    def _send_again(self, embedder: _Embedder, requests: deque[Request]) -> None:
+        now = self._engine.now
+        if embedder.sent < max(1, embedder.valve.allowed(now)) and not embedder.valve.shut_s(now):
+            self._send(embedder, requests)
+        else:
+            self._engine.after(max(0.01, embedder.valve.shut_s(now)), lambda: self._send_again(embedder, requests))
 
     def _way_s(self) -> float:
         return 0.5 * self._rtt_s * (1 + self._jitter * self._chance.expovariate(1.0))
@@ -298,6 +311,7 @@ class Pool:
     def _finish(self, embedder: _Embedder, requests: deque[Request], sent: float, answer: Answer) -> None:
         now = self._engine.now
         request = requests[0]
+        embedder.sent -= 1
         if answer.kind is None:
             requests.popleft()
             done = Completion(now, now - sent, request.rows, request.tokens, request.size, request.canary)
@@ -309,7 +323,7 @@ class Pool:
                 requests.popleft()
                 self._divide(requests, request, embedder.setting.batch_rows)
             if wait:
-                self._engine.after(wait, lambda: self._send(embedder, requests))
+                self._engine.after(wait, lambda: self._send_again(embedder, requests))
                 return
         if requests:
             self._send(embedder, requests)
@@ -334,6 +348,7 @@ class Pool:
         embedder.failures.append(failure)
         self.tally.failures.append(failure)
         if answer.kind == "overloaded":
+            embedder.valve.refuse(now, embedder.sent, answer.retry_after_s)
             longest = min(MOST_BACKOFF_S, BACKOFF_S * 2**request.attempt)
             request.attempt += 1
             return max(self._chance.uniform(0, longest), answer.retry_after_s or 0.0, 1e-6)

@@ -15,6 +15,7 @@ MOST_WINDOW_S = 4.0  # an undecided window is extended up to here
 class Knob(StrEnum):
     LIMIT = "in flight"
     TOKENS = "request"
+    LEAP = "fewer and larger"
 
 
 class Aim(NamedTuple):
@@ -32,7 +33,7 @@ class Room:
     """How far each knob may go: asked anew each time, since caps and ceilings are learnt on the way."""
 
     limit: Callable[[int, Reading], int]  # the most in flight of requests of so many tokens
-    tokens: Callable[[int, Reading], int]  # the most tokens, not above the asked
+    larger: Callable[[Aim, float, Reading], Aim | None]  # with requests larger by a factor; None: they cannot be
     pinned: frozenset[Knob] = frozenset()
 
 

@@ -129,11 +129,6 @@ class Hold:
         if probe.knob is Knob.LIMIT:
             larger = max(limit + 1, int(limit * probe.factor)) if probe.factor > 1 else int(limit * probe.factor)
             return Aim(max(1, min(larger, self.room.limit(tokens, seen))), tokens)
-        size = int(tokens * probe.factor)
         if probe.factor < 1:
-            return Aim(limit, size)
-        size = self.room.tokens(size, seen)
-        if size < 1.15 * tokens:
-            return self.aim
-        most = limit if Knob.LIMIT in self.room.pinned else self.room.limit(size, seen)
-        return Aim(min(limit, most), size)
+            return Aim(limit, int(tokens * probe.factor))
+        return self.room.larger(self.aim, probe.factor, seen) or self.aim

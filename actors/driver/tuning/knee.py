@@ -28,8 +28,13 @@ LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but 
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
 QUOTA_S = 0.2  # a shorter Retry-After is no quota
 QUOTA_SLACK, QUOTA_LOOK_S = 1.25, 1.5
+ENOUGH_S = (
+    0.25  # of work in a request: what a request costs beside its texts is little then, and a trial takes long
+)
 FULL = 0.8  # of a request's budget is tokens, the rest padding
 CUT, TIMEOUT_CUT, CUT_S, ALIVE_S = 0.7, 0.5, 1.0, 5.0
+MANY_BROKEN = 0.1  # as a share of the answers of CUT_S; fewer failures are not for load
+HELD_S = 60.0  # for which no more tokens are in flight than after a cut
 GAUGE_LAG_S = 0.35
 
 
@@ -48,8 +53,10 @@ class Knee:
         self._obeyed: float | None = None  # since when all do as ordered
         self._after = 0.0  # windows begin no earlier
         self._cut_at = -CUT_S
+        self._held: int | None = None  # tokens in flight after the last cut
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
-        self._room = Room(self._most_limit, self._most_tokens, frozenset(knob for knob in Knob if pinned[knob]))
+        pinned[Knob.LEAP] = bounds.limit or bounds.batch_rows
+        self._room = Room(self._most_limit, self._larger, frozenset(knob for knob, pin in pinned.items() if pin))
         tokens = MOST_TOKENS if bounds.batch_rows else max(START.tokens, bounds.server_batch_tokens or 0)
         self._aim = Aim(START.limit, min(tokens, MOST_TOKENS))
         self._state: State | None = None  # None: first contact
@@ -106,6 +113,8 @@ class Knee:
     # errors
 
     def _broken(self, state: State, seen: Observation) -> str | None:
+        if seen.now - self._cut_at > HELD_S:
+            self._held = None
         broken = [each for each in seen.failures if each.kind in ("backend", "transport")]
         memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
         if memory:
@@ -115,13 +124,18 @@ class Knee:
         alive = self._history.between(seen.now - ALIVE_S, seen.now)
         if not broken or not alive or seen.now - self._cut_at < CUT_S:
             return None
+        self._after = seen.complete_to
+        if len(broken) < MANY_BROKEN * len(self._history.between(seen.now - CUT_S, seen.now)):
+            return None
         self._cut_at = seen.now
         cut = TIMEOUT_CUT if all(each.kind == "transport" for each in broken) else CUT
         aim = Aim(max(1, int(cut * self._aim.limit)), self._aim.tokens)
+        self._held = aim.limit * aim.tokens
         return self._take(Step(aim, f"{broken[0].kind} at a size that worked: overloaded", search=True), seen.now)
 
     def _out_of_memory(self, state: State, failures: Sequence[Failure], now: float) -> str:
         reason = f"out of memory at {min(each.size for each in failures)} tokens"
+        self._after = now  # it stood still for a while
         if all(each.canary for each in failures):
             if self._canary.parked is None:
                 return reason
@@ -148,17 +162,18 @@ class Knee:
                 state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)
                 return self._take(Step(state.aim, "is the cap still there?"), seen.now)
             return None
-        most = self._cap.limit(self._rows_now()) or MOST_LIMIT
         searching = isinstance(state, Search) or self._rows_now() < rows
-        limit = max(state.aim.limit, most) if searching else state.aim.limit  # go to the cap, not to half of it
-        state.aim = Aim(self._fit(limit), state.aim.tokens)
+        limit = max(state.aim.limit, self._cap.most(self._rows)) if searching else state.aim.limit
+        state.aim = Aim(self._fit(limit), state.aim.tokens)  # to the cap, not to half of it
         if searching:
             search = Search(state.aim, self._room, self._unloaded_s, failed={Knob.LIMIT})
             return self._take(Step(state.aim, verdict, search), seen.now)
         return self._take(Step(state.aim, verdict), seen.now)
 
     def _at_cap(self) -> bool:
-        return self._aim.limit == self._cap.limit(self._rows_now())
+        return self._fit(self._aim.limit + 1) == self._aim.limit or self._cap.is_full(
+            self._aim.limit, self._rows_now()
+        )
 
     def _begin_quota(self, seen: Observation) -> None:
         delivered = self._history.between(seen.complete_to - QUOTA_LOOK_S, seen.complete_to)
@@ -251,10 +266,10 @@ class Knee:
     # room
 
     def _rows_now(self) -> int:
-        return self._bounds.batch_rows or self._cap.rows(self._rows)
+        return self._bounds.batch_rows or self._cap.rows(self._bounds.limit or self._aim.limit, self._rows)
 
     def _fit(self, limit: int) -> int:
-        most = self._cap.limit(self._rows_now())
+        most = self._cap.limit(self._bounds.batch_rows or 1)
         return max(1, min(limit, MOST_LIMIT, most if most is not None else MOST_LIMIT))
 
     def _most_limit(self, tokens: int, reading: Reading) -> int:
@@ -262,12 +277,24 @@ class Knee:
         unloaded_s = (self._unloaded_s or 0.0) * tokens / START.tokens
         request = reading.tokens * max(1.0, tokens / self._aim.tokens)
         bearable = math.ceil(reading.rate / request * max(LATENCY_S, 2 * unloaded_s))
+        if self._held is not None:
+            bearable = min(bearable, max(1, self._held // tokens))
+            return self._fit(bearable)
         return self._fit(max(LEAST_LIMIT, bearable))
 
-    def _most_tokens(self, tokens: int, reading: Reading) -> int:
-        if reading.capped > CAPPED:
-            return self._aim.tokens
-        return min(MOST_TOKENS, self._memory.room(tokens))
+    def _larger(self, aim: Aim, factor: float, reading: Reading) -> Aim | None:
+        """The aim with larger requests, if they can be; where all share a cap in texts, fewer of them."""
+        limit, tokens = aim.limit, min(MOST_TOKENS, self._memory.room(int(factor * aim.tokens)))
+        shared = Knob.LIMIT not in self._room.pinned and self._cap.rows(limit, self._rows) < self._rows
+        if shared:
+            limit = max(1, int(limit / factor))
+        elif reading.capped > CAPPED:
+            return None
+        if (tokens < 1.15 * aim.tokens and limit == aim.limit) or reading.tokens / reading.rate > ENOUGH_S:
+            return None
+        if Knob.LIMIT not in self._room.pinned:
+            limit = min(limit, self._most_limit(tokens, reading))
+        return Aim(limit, tokens)
 
 
 def _busy(seen: Observation, reading: Reading) -> float | None:

@@ -10,7 +10,7 @@ from actors.driver.tuning.measure import History
 from actors.messages import Failure
 
 MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
-SHARES = 16  # requests that a cap in texts is shared out to
+SHARES = 16  # requests that a cap in texts is shared out to at first
 WHOLE = 32  # rows come in multiples of it
 RELAX_S, MOST_RELAX_S = 5.0, 120.0
 RELAX, MOST_RELAX = 1.05, 1.3  # at first; the step doubles while nothing is refused
@@ -99,17 +99,27 @@ class Cap:
             return self.texts is not None
         return max(needed) / max(requests) >= MANY_ROWS and max(requests) <= FEW_REQUESTS
 
-    def rows(self, most: int) -> int:
-        """Texts of a request, at most: small enough that a cap in texts is shared by many."""
-        if self.texts is None or self.texts // SHARES >= most:
+    def rows(self, limit: int, most: int) -> int:
+        """Texts of a request, at most: a cap in texts is shared by all that are in flight."""
+        if self.texts is None or self.texts // limit >= most:
             return most
-        rows = max(1, self.texts // SHARES)
+        rows = max(1, self.texts // limit)
         return rows - rows % WHOLE if rows > WHOLE else rows
 
     def limit(self, rows: int) -> int | None:
         """Requests of so many texts that it holds."""
         by_texts = None if self.texts is None else max(1, self.texts // rows)
         return min((each for each in (self.requests, by_texts) if each is not None), default=None)
+
+    def most(self, rows: int) -> int:
+        """Requests to go to once it is known, of at most so many texts."""
+        if self.texts is not None:
+            return max(SHARES, self.texts // rows)
+        return self.requests or 1
+
+    def is_full(self, limit: int, rows: int) -> bool:
+        """Whether so many requests of so many texts are about what it holds."""
+        return self.texts is not None and (limit + 1) * rows > self.texts
 
     def relax(self, now: float) -> bool:
         """Whether it is time to see if the cap is still there; then it is a little larger."""

@@ -11,9 +11,12 @@ from actors.driver.tuning.measure import Gain, Reading, mean
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
-WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015}  # gains that a longer queue and a larger request must bring
-UNLOADED = 1.6  # times the unloaded latency: nothing waits yet
+WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015, Knob.LEAP: 0.02}  # gains that each must bring
+LEAP = 4.0  # a plateau may have another side: some servers fill their own batches with requests of like length only
+UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
+LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
+LEAST_DOUBT, DOUBT = 0.02, 0.04  # of what is to be expected
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
@@ -39,16 +42,17 @@ class Search:
     _tried: Aim | None = None
     _last_kept: Knob | None = None
     _linear: bool = False
+    _grew: float | None = None  # what the last doubling of the request brought
 
     def read(self, seen: Reading, busy: float | None) -> Step | None:
         if self.base is None or self._trial is None or self._tried is None:
             return self._begin(seen, busy)
-        gain = Gain.of(seen, self.base)
+        gain = self._gain(self._trial, seen, self.base)
         worth = WORTH[self._trial]
         if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
             return None
         # a longer queue must prove itself, a larger request need not
-        kept = gain.mean > worth and (self._trial is Knob.TOKENS or gain.mean > gain.error)
+        kept = gain.mean > worth and (self._trial is not Knob.LIMIT or gain.mean > gain.error)
         verdict = f"{self._trial} {self._tried}: {gain.mean:+.1%} {'kept' if kept else 'reverted'}"
         self._linear = False
         busy_before = self._busy is None or self._busy >= BUSY
@@ -59,12 +63,26 @@ class Search:
             grown = self._tried.limit / self.aim.limit - 1
             self._linear = self._trial is Knob.LIMIT and gain.mean > LINEAR * grown
             self.aim, self.base, self._busy, self._last_kept = self._tried, seen, busy, self._trial
+            self._grew = gain.mean if self._trial is Knob.TOKENS else None
             self.failed.discard(Knob.TOKENS)
         else:
             self.failed.add(self._trial)
             if gain.mean > 0:  # two readings of one plateau
                 self.base = replace(self.base, rate=0.5 * (self.base.rate + seen.rate))
         return self._next(verdict)
+
+    def _gain(self, trial: Knob, after: Reading, before: Reading) -> Gain:
+        """What was measured, with what was to be expected.
+
+        Of a fixed cost per request, the second doubling saves half as much as the first; and where requests wait at
+        a busy GPU already, more of them only wait longer.
+        """
+        gain = Gain.of(after, before)
+        if trial is Knob.TOKENS and self._grew is not None:
+            return Gain.pooled([Gain(self._grew / 2, max(LEAST_DOUBT, self._grew / 3)), gain])
+        if trial is Knob.LIMIT and not self._idle():
+            return Gain.pooled([Gain(0.0, DOUBT), gain])
+        return gain
 
     def refused(self) -> Step:
         if self._trial:
@@ -103,16 +121,19 @@ class Search:
             return Step(self.aim, f"{verdict}; plateau; holding {self.aim}", hold)
         return Trim(self.aim, self.room, self.base, self._busy, self.base.rate, self.aim.limit).begin(verdict)
 
-    def _order(self) -> list[Knob]:
+    def _idle(self) -> bool:
+        """Whether more in flight can be expected to bring more."""
         assert self.base
-        if self._busy is not None:
-            idle = self._busy < BUSY
-        else:
-            idle = self.unloaded_s is not None and self.base.latency_s < UNLOADED * self.unloaded_s
-        order = [Knob.LIMIT, Knob.TOKENS] if idle else [Knob.TOKENS, Knob.LIMIT]
+        waits = self.base.latency_s / self.unloaded_s if self.unloaded_s else None
+        if self._busy is None:
+            return waits is not None and waits < UNLOADED
+        return self._busy < BUSY and (waits is None or waits < LOADED)
+
+    def _order(self) -> list[Knob]:
+        order = [Knob.LIMIT, Knob.TOKENS] if self._idle() else [Knob.TOKENS, Knob.LIMIT]
         if self._last_kept and not (self._busy is not None and self._busy < QUITE_IDLE):
             order.sort(key=lambda knob: knob is not self._last_kept)
-        return order
+        return order if self.again else [*order, Knob.LEAP]
 
     def _larger(self, knob: Knob) -> Aim | None:
         assert self.base
@@ -123,12 +144,12 @@ class Search:
                 factor = min(6.0, max(factor, 1.15 / max(self._busy, 0.05)))
             larger = min(self.room.limit(tokens, self.base), int(limit * factor))
             return Aim(larger, tokens) if larger > limit else None
-        larger = self.room.tokens(2 * tokens, self.base)
-        if larger < 1.15 * tokens:
-            return None
-        if Knob.LIMIT in self.room.pinned:
-            return Aim(limit, larger)
-        return Aim(min(limit, self.room.limit(larger, self.base)), larger)
+        if knob is Knob.LEAP:
+            larger_aim = self.room.larger(self.aim, LEAP, self.base)
+            return larger_aim and Aim(
+                max(min(LEAST, limit), min(larger_aim.limit, int(limit / LEAP))), larger_aim.tokens
+            )
+        return self.room.larger(self.aim, 2.0, self.base)
 
 
 @dataclass(slots=True)

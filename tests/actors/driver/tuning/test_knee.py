@@ -157,12 +157,25 @@ def test_out_of_memory_at_a_size_that_is_new_goes_back_below_it() -> None:
 def test_failures_of_sizes_that_worked_cut_once_a_second() -> None:
     ground = Ground(Knee(Bounds()), grows_with_limit)
     ground.until("holding")
-    limit = ground.setting.limit
+    limit, tokens = ground.setting.limit, ground.setting.batch_tokens
     for _ in range(4):
-        ground.failures = [failure(ground.now, "backend", size=100)] * 8
+        ground.failures = [failure(ground.now, "backend", size=100)] * 80
         ground.tick()
-    assert ground.setting.limit == int(0.7 * limit)
-    assert ground.run(30).limit >= 64
+        assert ground.decisions[-1].setting.limit <= int(0.7 * limit)
+    most = int(0.7 * limit) * tokens
+    settings = [ground.tick().setting for _ in range(120)]
+    assert 0.6 * most < max(each.limit * each.batch_tokens for each in settings) <= most
+    assert max(each.limit * each.batch_tokens for each in [ground.tick().setting for _ in range(400)]) > most
+
+
+def test_few_failures_among_many_answers_are_not_for_load() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit)
+    ground.until("holding")
+    limit = ground.setting.limit
+    for _ in range(20):
+        ground.failures = [failure(ground.now, "backend", size=100)]
+        ground.tick()
+        assert ground.setting.limit >= 0.75 * limit
 
 
 def test_a_server_that_is_away_is_not_overloaded() -> None:

@@ -58,9 +58,10 @@ def test_a_cap_in_texts_is_found(seed: int) -> None:
     cap = judged(*burst([20, 40, 80, 160, 300], 1500, in_texts=True, seed=seed))
     assert cap.requests is None
     assert cap.texts == pytest.approx(1500, rel=0.15)
-    rows = cap.rows(2048)
     assert cap.texts is not None
-    assert cap.texts * 0.6 <= rows * (cap.limit(rows) or 0) <= cap.texts
+    limit = cap.most(2048)
+    assert cap.texts * 0.6 <= limit * cap.rows(limit, 2048) <= cap.texts
+    assert cap.rows(limit // 2, 2048) > cap.rows(limit, 2048)
 
 
 def test_a_later_episode_can_change_the_unit() -> None:
