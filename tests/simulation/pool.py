@@ -66,10 +66,12 @@ class Source:
         self._seen = now
         return self._made - self._taken < 256
 
-    def take(self, most_rows: int, most_tokens: int) -> list[int]:
+    def take(self, most_rows: int, most_tokens: int, largest: bool = False) -> list[int]:
         """Lengths of one request: rows x longest within `most_tokens`, unless one text alone is longer."""
-        if not self._cuts or self._cut_to != (most_rows, most_tokens):
+        if largest or not self._cuts or self._cut_to != (most_rows, most_tokens):
             self._begin(most_rows, most_tokens)
+        if largest:
+            self._cuts.sort(key=lambda cut: (cut[1] - cut[0]) * self._window[cut[1] - 1])
         start, stop = self._cuts.pop()
         self._taken += stop - start
         return self._window[start:stop]
@@ -267,7 +269,9 @@ class Pool:
                 embedder.starved_since = None
             canary, embedder.canary = embedder.canary, None
             most_rows = min(setting.batch_rows, embedder.most_rows or setting.batch_rows)
-            lengths = self._source.take(most_rows, canary[1] if canary else setting.batch_tokens)
+            lengths = self._source.take(
+                most_rows, canary[1] if canary else setting.batch_tokens, largest=canary is not None
+            )
             request = Request(lengths, canary[0] if canary else 0)
             self._pace(embedder, request, setting)
             embedder.inflight += 1
@@ -299,7 +303,9 @@ class Pool:
         self._engine.after(self._way_s(), lambda: self._server.arrive(request, come))
 
     def _send_again(self, embedder: _Embedder, requests: deque[Request]) -> None:
-        now = self._engine.now
+        now, most_rows = self._engine.now, embedder.setting.batch_rows
+        if requests[0].rows > most_rows:  # the order has changed meanwhile
+            self._divide(requests, requests.popleft(), most_rows)
         if embedder.sent < max(1, embedder.valve.allowed(now)) and not embedder.valve.shut_s(now):
             self._send(embedder, requests)
         else:
@@ -319,9 +325,6 @@ class Pool:
             self.tally.completions.append(done)
         else:
             wait = self._fail(embedder, requests, sent, answer)
-            if wait and request.rows > embedder.setting.batch_rows:  # the order has changed meanwhile
-                requests.popleft()
-                self._divide(requests, request, embedder.setting.batch_rows)
             if wait:
                 self._engine.after(wait, lambda: self._send_again(embedder, requests))
                 return

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from actors.driver.tuning.aims import Aim, Knob, Room, Step
 from actors.driver.tuning.measure import Gain, Reading, mean
 
+LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 MOVED, SURELY = 0.12, 2.5  # off the reference, and by so many errors: the ground moved
 IDLE = 0.10  # fall of utilisation that says so too
 NOT_BUSY = 0.9
@@ -15,7 +16,7 @@ REFERENCES = 4  # windows that make the reference
 PROBE_S, PROBE_GROWS, MOST_PROBE_S = 5.0, 1.5, 90.0
 WORTH = 0.01
 MUCH = 0.08  # such a gain says that there is more where it came from
-SMALLER_COST = 0.006  # a shorter queue or smaller request wins ties
+SHORTER_COST = 0.006  # a shorter queue wins ties; a smaller request does not, more of them are more work for us
 PRIOR = Gain(0.0, 0.05)
 SURE = 0.02  # error of a pooled gain, or
 TURNS, MOST_TURNS = 3, 4
@@ -100,11 +101,11 @@ class Hold:
         self._probe = self._probed = None
         probe.gains.append(Gain.of(seen, mean([before, after])))
         pooled = Gain.pooled([PRIOR, *probe.gains])
-        smaller = probe.factor < 1
-        worth = -SMALLER_COST if smaller else WORTH
+        shorter = probe.knob is Knob.LIMIT and probe.factor < 1
+        worth = -SHORTER_COST if shorter else WORTH
         sure = pooled.error < SURE or len(probe.gains) >= TURNS
         verdict = f"probe {aim}: {pooled.mean:+.1%}"
-        if sure and pooled.mean > worth and (smaller or pooled.mean > pooled.error):
+        if sure and pooled.mean > worth and (shorter or pooled.mean > pooled.error):
             self.aim, self.references = aim, [seen]
             for each in self._probes:
                 each.gains = []
@@ -128,7 +129,7 @@ class Hold:
             return self.aim
         if probe.knob is Knob.LIMIT:
             larger = max(limit + 1, int(limit * probe.factor)) if probe.factor > 1 else int(limit * probe.factor)
-            return Aim(max(1, min(larger, self.room.limit(tokens, seen))), tokens)
+            return Aim(max(min(LEAST, limit), min(larger, self.room.limit(tokens, seen))), tokens)
         if probe.factor < 1:
             return Aim(limit, int(tokens * probe.factor))
         return self.room.larger(self.aim, probe.factor, seen) or self.aim

@@ -25,7 +25,8 @@ MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
 CANARY_ABOVE = 1.05  # of the largest size that worked
 BURSTS, FEW_BURSTS, WAIT_S = 12, 4, 4.0  # of a window; few do when so many do not come in time
 LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
-CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
+CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request,
+LEAP_CAPPED = 0.3  # and a much larger one none that is much larger
 QUOTA_S = 0.2  # a shorter Retry-After is no quota
 QUOTA_SLACK, QUOTA_LOOK_S = 1.25, 1.5
 ENOUGH_S = (
@@ -95,6 +96,7 @@ class Knee:
         return self._take(Step(search.aim, f"first answer in {self._unloaded_s:.2f} s", search), seen.now)
 
     def _tune(self, state: State, seen: Observation) -> str:
+        rows = self._rows_now()  # what is refused for having more was cut under an earlier order
         overloaded = [each for each in seen.failures if each.kind == "overloaded"]
         quota = [each for each in overloaded if (each.retry_after_s or 0.0) >= QUOTA_S]
         if quota and self._quota is None:
@@ -105,7 +107,7 @@ class Knee:
         return (
             self._broken(state, seen)
             or self._too_many_rows(seen)
-            or self._capped(state, [each for each in overloaded if each not in quota], seen)
+            or self._capped(state, [each for each in overloaded if each not in quota and each.rows <= rows], seen)
             or self._scouted(state, seen)
             or self._measured(state, seen)
         )
@@ -155,7 +157,7 @@ class Knee:
         """Episodes of refusals, from the first to the verdict; and whether the cap is still there."""
         if self._cap.refuse(refused) and state.aim != self._aim:
             return self._take(state.refused()._replace(reason="refused: back to what worked"), seen.now)
-        rows = self._rows_now()
+        rows, shared = self._rows_now(), self._cap.texts is not None
         verdict = self._cap.judge(self._history, seen.complete_to)
         if verdict is None:
             if isinstance(state, Hold) and self._at_cap() and self._cap.relax(seen.now):
@@ -163,10 +165,13 @@ class Knee:
                 return self._take(Step(state.aim, "is the cap still there?"), seen.now)
             return None
         searching = isinstance(state, Search) or self._rows_now() < rows
-        limit = max(state.aim.limit, self._cap.most(self._rows)) if searching else state.aim.limit
+        known = shared and self._cap.texts is not None
+        limit = max(state.aim.limit, self._cap.most(self._rows)) if searching and not known else state.aim.limit
         state.aim = Aim(self._fit(limit), state.aim.tokens)  # to the cap, not to half of it
         if searching:
-            search = Search(state.aim, self._room, self._unloaded_s, failed={Knob.LIMIT})
+            # more in flight are too many, unless all share a cap in texts: then they are smaller
+            failed = {Knob.LIMIT} if self._cap.texts is None else set()
+            search = Search(state.aim, self._room, self._unloaded_s, failed=failed)
             return self._take(Step(state.aim, verdict, search), seen.now)
         return self._take(Step(state.aim, verdict), seen.now)
 
@@ -285,10 +290,10 @@ class Knee:
     def _larger(self, aim: Aim, factor: float, reading: Reading) -> Aim | None:
         """The aim with larger requests, if they can be; where all share a cap in texts, fewer of them."""
         limit, tokens = aim.limit, min(MOST_TOKENS, self._memory.room(int(factor * aim.tokens)))
-        shared = Knob.LIMIT not in self._room.pinned and self._cap.rows(limit, self._rows) < self._rows
+        shared = Knob.LIMIT not in self._room.pinned and self._rows >= factor * self._cap.rows(limit, self._rows)
         if shared:
             limit = max(1, int(limit / factor))
-        elif reading.capped > CAPPED:
+        elif reading.capped > (CAPPED if factor <= 2 else LEAP_CAPPED):
             return None
         if (tokens < 1.15 * aim.tokens and limit == aim.limit) or reading.tokens / reading.rate > ENOUGH_S:
             return None

@@ -11,9 +11,9 @@ from actors.messages import Failure
 
 MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
 SHARES = 16  # requests that a cap in texts is shared out to at first
-WHOLE = 32  # rows come in multiples of it
+WHOLE, NEARLY = 32, 0.9  # rows come in multiples of it where that leaves little unused
 RELAX_S, MOST_RELAX_S = 5.0, 120.0
-RELAX, MOST_RELAX = 1.05, 1.3  # at first; the step doubles while nothing is refused
+RELAX, MOST_RELAX = 1.1, 1.5  # at first; the step doubles while nothing is refused
 MOST_LOWERED = 0.8  # by one episode
 SOON_S = 2.5  # refused so soon after relaxing: the wait doubles
 SURELY_GOOD = 0.9  # of the largest size that worked, once memory has failed
@@ -58,25 +58,28 @@ class Cap:
             return None
         known = [each for each in self._episode if each.at <= began + lasts]
         self._episode = []
-        held = [history.held(each.at - each.latency_s, each.at) for each in known]
-        held = [each for each in held if each]
-        if not held:
-            return "refused, though nothing was held"
+        accepted = history.between(began - history.longest_s, complete_to)
+        if not accepted:
+            return "refused, and nothing came through: it is away"
         if began - self._relaxed < SOON_S:
             self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
         self._relax = RELAX
         self._changed = complete_to
+        held = [history.held(each.at - each.latency_s, each.at) for each in known]
         requests = [len(each) for each in held]
         texts = [sum(done.rows for done in each) for each in held]
-        needed = [count + failure.rows for count, failure in zip(texts, known, strict=False)]
-        return self._learn(requests, texts, needed)
+        needed = [count + failure.rows for count, failure in zip(texts, known, strict=True)]
+        return self._learn(requests, texts, needed, max(each.rows for each in accepted))
 
-    def _learn(self, requests: list[int], texts: list[int], needed: list[int]) -> str:
+    def _learn(self, requests: list[int], texts: list[int], needed: list[int], largest: int) -> str:
+        """What was held at each refusal, that and what was refused, and the texts of the largest request taken."""
         self._most_requests = max(self._most_requests, *requests)
         self._most_texts = max(self._most_texts, *texts)
         if self._in_texts(requests, needed):
             self.requests = self.told_requests
-            self.texts = self._lowered(min(max(texts), int(statistics.median(needed))), self.texts, self.told_texts)
+            least, most = max(*texts, largest), min(needed) - 1
+            between = int(math.sqrt(least * most)) if least < most else most
+            self.texts = self._lowered(between, self.texts, self.told_texts)
             return f"it holds {self.texts} texts"
         self.texts = self.told_texts
         self.requests = self._lowered(max(requests), self.requests, self.told_requests)
@@ -89,7 +92,12 @@ class Cap:
         return min(held, told or held)
 
     def _in_texts(self, requests: list[int], needed: list[int]) -> bool:
-        """The unit in which it never refused what it once held; in doubt the one that was supposed before."""
+        """The unit in which it never refused what it once held; in doubt the one that was supposed before.
+
+        What is refused while nothing is held is refused for its texts.
+        """
+        if not min(requests):
+            return True
         short_requests = statistics.mean(max(0.0, 1 - each / self._most_requests) for each in requests)
         short_texts = statistics.mean(max(0.0, 1 - each / self._most_texts) for each in needed)
         known = self.texts is not None or self.requests is not None
@@ -104,7 +112,8 @@ class Cap:
         if self.texts is None or self.texts // limit >= most:
             return most
         rows = max(1, self.texts // limit)
-        return rows - rows % WHOLE if rows > WHOLE else rows
+        whole = rows - rows % WHOLE
+        return whole if whole > NEARLY * rows else rows
 
     def limit(self, rows: int) -> int | None:
         """Requests of so many texts that it holds."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from actors.driver.tuning.aims import Aim, Knob, Room, Step, patience_s
-from actors.driver.tuning.hold import Hold
+from actors.driver.tuning.hold import LEAST, Hold
 from actors.driver.tuning.measure import Gain, Reading, mean
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
@@ -20,7 +20,6 @@ LEAST_DOUBT, DOUBT = 0.02, 0.04  # of what is to be expected
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
-LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 HEADROOM = 1.15
 FELL = 0.02  # of utilisation while trimming: stop
 
