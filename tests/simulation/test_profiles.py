@@ -12,9 +12,9 @@ from tests.simulation.pool import Tally
 from tests.simulation.profiles import PROFILES, Fixed, Profile, at_random, simulate
 
 SEED = 1
-FLOORS = {"cut": 0.90, "noisy": 0.90, "hosted": 0.94, "hosted_requests": 0.95}
-SLOW = {"hosted_requests": 28.0, "noisy": 30.0}  # a quota in requests shows itself by being met three times
-MOST_REFUSED = {"tei": 0.01, "hosted": 0.08, "hosted_requests": 0.25}
+FLOOR, FLOORS = 0.965, {"hosted": 0.94, "hosted_requests": 0.94}
+SLOW = {"hosted_requests": 20.0}  # a quota in requests shows itself by being met twice
+MOST_REFUSED = {"tei_big": 0.015, "hosted": 0.04, "hosted_requests": 0.15}  # while they are learnt
 HELD_OUT = (3, 8, 14, 18, 21, 28, 32, 35)
 
 
@@ -32,7 +32,7 @@ def test_share_of_the_best_fixed_setting(name: str) -> None:
     profile = PROFILES[name]
     law = simulate(profile, Knee(profile.says), SEED)
     result = score(name, profile, law, fixed(name, profile))
-    assert result.share >= FLOORS.get(name, 0.955)
+    assert result.share >= FLOORS.get(name, FLOOR)
     assert result.t95 is not None
     assert result.t95 <= SLOW.get(name, 8.0)
     assert result.oom <= 3
@@ -46,7 +46,7 @@ def test_share_on_servers_drawn_at_random(index: int) -> None:
     name, profile = f"random{index}", at_random(index)
     law = simulate(profile, Knee(profile.says), SEED)
     result = score(name, profile, law, fixed(name, profile))
-    assert result.share >= 0.93
+    assert result.share >= 0.92
     assert result.oom <= 3
 
 
@@ -54,7 +54,7 @@ def test_a_cut_of_capacity_is_followed_within_eight_seconds() -> None:
     profile = PROFILES["cut"]
     law, oracle = simulate(profile, Knee(profile.says), SEED), fixed("cut", profile)
     for start, stop in ((28, 40), (48, 60)):
-        assert law.rate(start, stop) >= 0.88 * oracle.rate(start, stop)
+        assert law.rate(start, stop) >= 0.93 * oracle.rate(start, stop)
 
 
 @pytest.mark.parametrize("name", ["direct", "tei", "oom", "replicas"])

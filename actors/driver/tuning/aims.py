@@ -33,6 +33,7 @@ class Room:
     """How far each knob may go: asked anew each time, since caps and ceilings are learnt on the way."""
 
     limit: Callable[[int, Reading], int]  # the most in flight of requests of so many tokens
+    least: Callable[[Reading], int]  # fewer in flight leave the server idle
     larger: Callable[[Aim, float, Reading], Aim | None]  # with requests larger by a factor; None: they cannot be
     pinned: frozenset[Knob] = frozenset()
 

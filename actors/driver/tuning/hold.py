@@ -129,7 +129,8 @@ class Hold:
             return self.aim
         if probe.knob is Knob.LIMIT:
             larger = max(limit + 1, int(limit * probe.factor)) if probe.factor > 1 else int(limit * probe.factor)
-            return Aim(max(min(LEAST, limit), min(larger, self.room.limit(tokens, seen))), tokens)
+            least = min(limit, max(LEAST, self.room.least(seen)))
+            return Aim(max(least, min(larger, self.room.limit(tokens, seen))), tokens)
         if probe.factor < 1:
             return Aim(limit, int(tokens * probe.factor))
         return self.room.larger(self.aim, probe.factor, seen) or self.aim

@@ -12,7 +12,7 @@ from dataclasses import replace
 from actors.driver.tuning.aims import Aim, Knob, Room, State, Step
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
 from actors.driver.tuning.canary import Canary
-from actors.driver.tuning.hold import Hold
+from actors.driver.tuning.hold import LEAST, Hold
 from actors.driver.tuning.measure import History, Reading
 from actors.driver.tuning.quota import FIRST, Quota, Rate
 from actors.driver.tuning.refusals import Cap, Memory
@@ -36,7 +36,7 @@ FULL = 0.8  # of a request's budget is tokens, the rest padding
 CUT, TIMEOUT_CUT, CUT_S, ALIVE_S = 0.7, 0.5, 1.0, 5.0
 MANY_BROKEN = 0.1  # as a share of the answers of CUT_S; fewer failures are not for load
 HELD_S = 60.0  # for which no more tokens are in flight than after a cut
-GAUGE_LAG_S = 0.35
+GAUGE_LAG_S = 1.0  # gauges tell of the last second
 
 
 class Knee:
@@ -51,13 +51,19 @@ class Knee:
         self._quota: Quota | None = None
         self._rows = min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows)
         self._unloaded_s: float | None = None
+        self._unloaded_tokens = 1
         self._obeyed: float | None = None  # since when all do as ordered
         self._after = 0.0  # windows begin no earlier
         self._cut_at = -CUT_S
         self._held: int | None = None  # tokens in flight after the last cut
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
         pinned[Knob.LEAP] = bounds.limit or bounds.batch_rows
-        self._room = Room(self._most_limit, self._larger, frozenset(knob for knob, pin in pinned.items() if pin))
+        self._room = Room(
+            self._most_limit,
+            self._least_limit,
+            self._larger,
+            frozenset(knob for knob, pin in pinned.items() if pin),
+        )
         tokens = MOST_TOKENS if bounds.batch_rows else max(START.tokens, bounds.server_batch_tokens or 0)
         self._aim = Aim(START.limit, min(tokens, MOST_TOKENS))
         self._state: State | None = None  # None: first contact
@@ -91,7 +97,8 @@ class Knee:
             failed = f"out of memory: requests of {self._aim.tokens} tokens"
         if not seen.completions:
             return failed or "first contact: waiting for an answer"
-        self._unloaded_s = min(each.latency_s for each in seen.completions)
+        first = min(seen.completions, key=lambda each: each.latency_s)
+        self._unloaded_s, self._unloaded_tokens = first.latency_s, first.tokens
         search = Search(Aim(self._fit(self._aim.limit), self._aim.tokens), self._room, self._unloaded_s)
         return self._take(Step(search.aim, f"first answer in {self._unloaded_s:.2f} s", search), seen.now)
 
@@ -286,6 +293,11 @@ class Knee:
             bearable = min(bearable, max(1, self._held // tokens))
             return self._fit(bearable)
         return self._fit(max(LEAST_LIMIT, bearable))
+
+    def _least_limit(self, reading: Reading) -> int:
+        """As many as are being worked on at this rate (Little), if a larger request takes longer in proportion."""
+        alone_s = (self._unloaded_s or 0.0) * max(1.0, reading.tokens / self._unloaded_tokens)
+        return max(LEAST, math.ceil(alone_s * reading.rate / reading.tokens))
 
     def _larger(self, aim: Aim, factor: float, reading: Reading) -> Aim | None:
         """The aim with larger requests, if they can be; where all share a cap in texts, fewer of them."""

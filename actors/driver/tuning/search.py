@@ -12,7 +12,10 @@ from actors.driver.tuning.measure import Gain, Reading, mean
 BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
 WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015, Knob.LEAP: 0.02}  # gains that each must bring
-LEAP = 4.0  # a plateau may have another side: some servers fill their own batches with requests of like length only
+LEAP, LEAST_LEAP = (
+    4.0,
+    3.0,
+)  # a plateau may have another side: some servers fill their own batches with requests of like length only
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
@@ -118,7 +121,7 @@ class Search:
         if self.again:
             hold = Hold(self.aim, self.room, [self.base], self._busy)
             return Step(self.aim, f"{verdict}; plateau; holding {self.aim}", hold)
-        return Trim(self.aim, self.room, self.base, self._busy, self.base.rate, self.aim.limit).begin(verdict)
+        return Trim(self.aim, self.room, self.base, self._busy, self.aim.limit).begin(verdict)
 
     def _idle(self) -> bool:
         """Whether more in flight can be expected to bring more."""
@@ -144,40 +147,45 @@ class Search:
             larger = min(self.room.limit(tokens, self.base), int(limit * factor))
             return Aim(larger, tokens) if larger > limit else None
         if knob is Knob.LEAP:
-            larger_aim = self.room.larger(self.aim, LEAP, self.base)
-            return larger_aim and Aim(
-                max(min(LEAST, limit), min(larger_aim.limit, int(limit / LEAP))), larger_aim.tokens
-            )
+            leap = self.room.larger(self.aim, LEAP, self.base)
+            if leap is None or leap.tokens < LEAST_LEAP * tokens:
+                return None
+            return Aim(max(min(LEAST, limit), min(leap.limit, int(limit / LEAP))), leap.tokens)
         return self.room.larger(self.aim, 2.0, self.base)
 
 
 @dataclass(slots=True)
 class Trim:
-    """On the plateau, from `first` tokens/s at `start` in flight. Ends in hold."""
+    """On the plateau, which is measured once more, from `start` in flight. Ends in hold."""
 
     aim: Aim  # the last that held
     room: Room
     reference: Reading
     busy: float | None
-    first: float
     start: int
-    least_s: float = 0.5
+    least_s: float = 1.25  # a gauge of the last second has its say
+    _first: float | None = None  # tokens/s on the plateau
     _tried: int = 0
 
     def begin(self, verdict: str) -> Step:
-        return self._next(f"{verdict}; plateau")
+        if self._fewer(self.reference) is None:
+            return self._hold(f"{verdict}; plateau")
+        return Step(self.aim, f"{verdict}; plateau", self)
 
     def read(self, seen: Reading, busy: float | None) -> Step | None:
+        if self._first is None:  # the search has kept its best windows, which flatter
+            self.reference, self.busy, self._first = seen, busy, seen.rate
+            return self._next(f"{seen.rate:.0f} tokens/s", seen)
         gain = Gain.of(seen, self.reference)
         if abs(gain.mean + LOSS) < gain.error and seen.seconds < patience_s(seen):
             return None
         fell = busy is not None and self.busy is not None and busy < self.busy - FELL
-        held = gain.mean > -LOSS - min(0.02, gain.error) and seen.rate > (1 - WHOLE_LOSS) * self.first
+        held = gain.mean > -LOSS - min(0.02, gain.error) and seen.rate > (1 - WHOLE_LOSS) * self._first
         if not held or fell:
             return self._hold(f"{self._tried} in flight: {gain.mean:+.1%}, too few")
         self.aim = Aim(self._tried, self.aim.tokens)
         self.reference = mean([self.reference, seen]) if gain.mean < gain.error else seen
-        return self._next(f"{self._tried} in flight do as well")
+        return self._next(f"{self._tried} in flight do as well", seen)
 
     def refused(self) -> Step:
         return self._hold("refused")
@@ -185,11 +193,16 @@ class Trim:
     def drop(self) -> Step:
         return self._hold("not measured")
 
-    def _next(self, verdict: str) -> Step:
-        self._tried = int(TRIM * self.aim.limit)
-        if self._tried < LEAST or Knob.LIMIT in self.room.pinned:
+    def _next(self, verdict: str, seen: Reading) -> Step:
+        fewer = self._fewer(seen)
+        if fewer is None:
             return self._hold(verdict)
-        return Step(Aim(self._tried, self.aim.tokens), f"{verdict}; trying {self._tried} in flight", self)
+        self._tried = fewer
+        return Step(Aim(fewer, self.aim.tokens), f"{verdict}; trying {fewer} in flight", self)
+
+    def _fewer(self, seen: Reading) -> int | None:
+        fewer = max(int(TRIM * self.aim.limit), LEAST, self.room.least(seen))
+        return None if fewer >= self.aim.limit or Knob.LIMIT in self.room.pinned else fewer
 
     def _hold(self, verdict: str) -> Step:
         limit = self.aim.limit

@@ -67,7 +67,7 @@ def test_a_busy_gpu_with_low_throughput_still_grows(busy: float | None) -> None:
 def test_an_idle_gpu_asks_for_more_in_flight() -> None:
     ground = Ground(Knee(Bounds()), grows_with_limit, busy=0.2)
     assert ground.until("trying").setting.limit > START.limit
-    assert ground.run(25).limit >= 64
+    assert ground.run(25).limit >= 60
 
 
 def test_a_plateau_at_low_utilisation_is_a_plateau() -> None:
@@ -91,7 +91,7 @@ def test_trim_keeps_as_few_in_flight_as_hold_the_speed() -> None:
 
 def test_trim_stops_when_the_gpu_is_less_busy() -> None:
     ground = Ground(Knee(Bounds()), flat, busy=1.0)
-    ground.until("plateau")
+    ground.until("trying 4 in flight")
     ground.busy = 0.9
     assert ground.until("too few").setting.limit == START.limit
 
