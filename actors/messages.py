@@ -151,6 +151,7 @@ class Failure:
     most_rows: int | None
     latency_s: float = 0.0
     canary: int = 0
+    status: int | None = None  # of HTTP
 
 
 @dataclass(frozen=True, slots=True)

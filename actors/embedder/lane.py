@@ -307,6 +307,7 @@ class Lane:
                 most_rows=fault.most_rows,
                 latency_s=now - sent,
                 canary=batch.canary,
+                status=fault.status,
             )
         )
 

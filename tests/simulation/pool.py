@@ -347,6 +347,7 @@ class Pool:
             most_rows=answer.most_rows,
             latency_s=now - sent,
             canary=request.canary,
+            status=429 if answer.kind == "overloaded" else None,
         )
         embedder.failures.append(failure)
         self.tally.failures.append(failure)

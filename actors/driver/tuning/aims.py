@@ -15,7 +15,6 @@ MOST_WINDOW_S = 4.0  # an undecided window is extended up to here
 class Knob(StrEnum):
     LIMIT = "in flight"
     TOKENS = "request"
-    LEAP = "fewer and larger"
 
 
 class Aim(NamedTuple):

@@ -23,10 +23,10 @@ START = Aim(8, 8192)
 CONTACT_LIMIT = 1  # until the first answer
 MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
 CANARY_ABOVE = 1.05  # of the largest size that worked
-BURSTS, FEW_BURSTS, WAIT_S = 12, 4, 4.0  # of a window; few do when so many do not come in time
+BURSTS, FEW_BURSTS, WAIT_S = 8, 4, 4.0  # of a window; few do when so many do not come in time
 LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
-CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request,
-LEAP_CAPPED = 0.3  # and a much larger one none that is much larger
+CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
+TOO_MANY = 429  # a server that is only just starting says 503
 QUOTA_S = 0.2  # a shorter Retry-After is no quota
 QUOTA_SLACK, QUOTA_LOOK_S = 1.25, 1.5
 ENOUGH_S = (
@@ -57,7 +57,6 @@ class Knee:
         self._cut_at = -CUT_S
         self._held: int | None = None  # tokens in flight after the last cut
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
-        pinned[Knob.LEAP] = bounds.limit or bounds.batch_rows
         self._room = Room(
             self._most_limit,
             self._least_limit,
@@ -95,6 +94,10 @@ class Knee:
         if any(self._memory.too_much(each) for each in seen.failures if each.kind == "backend"):
             self._aim = Aim(self._aim.limit, max(LEAST_TOKENS, self._memory.room(self._aim.tokens)))
             failed = f"out of memory: requests of {self._aim.tokens} tokens"
+        refused = [each.rows for each in seen.failures if each.status == TOO_MANY and not each.retry_after_s]
+        if refused:
+            self._cap.refuse_alone(min(refused))
+            failed = f"refused alone: {self._rows_now()} texts in a request"
         if not seen.completions:
             return failed or "first contact: waiting for an answer"
         first = min(seen.completions, key=lambda each: each.latency_s)
@@ -305,7 +308,7 @@ class Knee:
         shared = Knob.LIMIT not in self._room.pinned and self._rows >= factor * self._cap.rows(limit, self._rows)
         if shared:
             limit = max(1, int(limit / factor))
-        elif reading.capped > (CAPPED if factor <= 2 else LEAP_CAPPED):
+        elif reading.capped > CAPPED:
             return None
         if (tokens < 1.15 * aim.tokens and limit == aim.limit) or reading.tokens / reading.rate > ENOUGH_S:
             return None

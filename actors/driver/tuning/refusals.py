@@ -48,6 +48,11 @@ class Cap:
         self._episode += failures[: JUDGED - len(self._episode)]
         return begins
 
+    def refuse_alone(self, rows: int) -> None:
+        """A request of so many texts was refused though nothing else was held."""
+        if rows > 1:
+            self.texts = min(self.texts or rows, rows // 2)
+
     def judge(self, history: History, complete_to: float) -> str | None:
         """What an episode says, once everything that was held at its start has come back."""
         if not self._episode:

@@ -11,15 +11,10 @@ from actors.driver.tuning.measure import Gain, Reading, mean
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
-WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015, Knob.LEAP: 0.02}  # gains that each must bring
-LEAP, LEAST_LEAP = (
-    4.0,
-    3.0,
-)  # a plateau may have another side: some servers fill their own batches with requests of like length only
+WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015}  # gains that a longer queue and a larger request must bring
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
-LEAST_DOUBT, DOUBT = 0.02, 0.04  # of what is to be expected
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
@@ -44,12 +39,11 @@ class Search:
     _tried: Aim | None = None
     _last_kept: Knob | None = None
     _linear: bool = False
-    _grew: float | None = None  # what the last doubling of the request brought
 
     def read(self, seen: Reading, busy: float | None) -> Step | None:
         if self.base is None or self._trial is None or self._tried is None:
             return self._begin(seen, busy)
-        gain = self._gain(self._trial, seen, self.base)
+        gain = Gain.of(seen, self.base)
         worth = WORTH[self._trial]
         if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
             return None
@@ -65,26 +59,12 @@ class Search:
             grown = self._tried.limit / self.aim.limit - 1
             self._linear = self._trial is Knob.LIMIT and gain.mean > LINEAR * grown
             self.aim, self.base, self._busy, self._last_kept = self._tried, seen, busy, self._trial
-            self._grew = gain.mean if self._trial is Knob.TOKENS else None
             self.failed.discard(Knob.TOKENS)
         else:
             self.failed.add(self._trial)
             if gain.mean > 0:  # two readings of one plateau
                 self.base = replace(self.base, rate=0.5 * (self.base.rate + seen.rate))
         return self._next(verdict)
-
-    def _gain(self, trial: Knob, after: Reading, before: Reading) -> Gain:
-        """What was measured, with what was to be expected.
-
-        Of a fixed cost per request, the second doubling saves half as much as the first; and where requests wait at
-        a busy GPU already, more of them only wait longer.
-        """
-        gain = Gain.of(after, before)
-        if trial is Knob.TOKENS and self._grew is not None:
-            return Gain.pooled([Gain(self._grew / 2, max(LEAST_DOUBT, self._grew / 3)), gain])
-        if trial is Knob.LIMIT and not self._idle():
-            return Gain.pooled([Gain(0.0, DOUBT), gain])
-        return gain
 
     def refused(self) -> Step:
         if self._trial:
@@ -135,7 +115,7 @@ class Search:
         order = [Knob.LIMIT, Knob.TOKENS] if self._idle() else [Knob.TOKENS, Knob.LIMIT]
         if self._last_kept and not (self._busy is not None and self._busy < QUITE_IDLE):
             order.sort(key=lambda knob: knob is not self._last_kept)
-        return order if self.again else [*order, Knob.LEAP]
+        return order
 
     def _larger(self, knob: Knob) -> Aim | None:
         assert self.base
@@ -146,11 +126,6 @@ class Search:
                 factor = min(6.0, max(factor, 1.15 / max(self._busy, 0.05)))
             larger = min(self.room.limit(tokens, self.base), int(limit * factor))
             return Aim(larger, tokens) if larger > limit else None
-        if knob is Knob.LEAP:
-            leap = self.room.larger(self.aim, LEAP, self.base)
-            if leap is None or leap.tokens < LEAST_LEAP * tokens:
-                return None
-            return Aim(max(min(LEAST, limit), min(leap.limit, int(limit / LEAP))), leap.tokens)
         return self.room.larger(self.aim, 2.0, self.base)
 
 

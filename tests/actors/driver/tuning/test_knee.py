@@ -35,7 +35,7 @@ def test_nothing_grows_before_the_first_answer() -> None:
     ground.failures = [failure(ground.now, "overloaded"), failure(ground.now, "overloaded", retry_after_s=5.0)]
     assert ground.tick().setting.limit == 1
     ground.answers = True
-    assert ground.run(1).limit == START.limit
+    assert ground.run(0.5).limit == START.limit
 
 
 def test_first_contact_learns_the_rows_that_a_413_names() -> None:
@@ -50,6 +50,24 @@ def test_a_413_without_a_name_halves_the_rows() -> None:
     ground = started(Ground(Knee(Bounds()), flat))
     ground.failures = [failure(ground.now, "too_large", rows=90)]
     assert ground.tick().setting.batch_rows == 45
+
+
+def test_a_first_request_that_is_refused_alone_gets_fewer_texts() -> None:
+    """TEI refuses for ever what has more texts than it has permits."""
+    ground = Ground(Knee(Bounds()), flat, answers=False)
+    rows = []
+    for refused in (576, 36):
+        ground.failures = [failure(ground.now, "overloaded", rows=refused, status=429)]
+        rows.append(ground.tick().setting.batch_rows)
+    assert rows == [36, 2]
+    ground.answers = True
+    assert started(ground).run(60).batch_rows > 2  # it was only busy
+
+
+def test_a_server_that_is_starting_is_waited_for() -> None:
+    ground = Ground(Knee(Bounds()), flat, answers=False)
+    ground.failures = [failure(ground.now, "overloaded", rows=576, status=503)]
+    assert ground.tick().setting.batch_rows == 2048
 
 
 def test_first_contact_out_of_memory_makes_requests_smaller() -> None:
