@@ -20,7 +20,7 @@ from actors.embedder.open_part import OpenPart
 BYTES_PER_TOKEN = 4.0  # of UTF-8, until the server's own count says better
 
 _GOLDEN = 0.6180339887498949  # steps of it spread evenly, whatever their number
-_SERVER_BATCH = 32  # TEI's and Infinity's default
+_LEAST_WHOLE = 32
 _SMOOTHING = 0.05
 _MOST_BYTES_PER_TOKEN = 16.0
 _STALE = 0.05  # when a token is found to be longer or shorter by so much, what waits is cut anew
@@ -109,7 +109,7 @@ class Window:
         lengths, stop = self._sorted[0], self._left
         cuts = []
         while stop:
-            most = min(most_rows, _whole(max(1, most_bytes // int(lengths[stop - 1]))))
+            most = min(most_rows, whole(max(1, most_bytes // int(lengths[stop - 1]))))
             start = max(0, stop - most)
             cuts.append((start, stop))
             stop = start
@@ -140,6 +140,15 @@ class Window:
         return Batch([text for each in places for text in each.part.texts(each.rows)], tuple(places), lengths)
 
 
-def _whole(rows: int) -> int:
-    """A multiple of the texts that servers put into one of their own batches, so that none is left half full."""
-    return rows if rows < _SERVER_BATCH else rows - rows % _SERVER_BATCH
+def whole(rows: int) -> int:
+    """A multiple of 32, and of as high a power of two as costs no more than a quarter of the rows.
+
+    Servers that merge requests cut them into batches of so many texts of their own: none is then left half full, or
+    filled up with texts of another length. 32 is TEI's and Infinity's default.
+    """
+    if rows < _LEAST_WHOLE:
+        return rows
+    power = 1 << (rows.bit_length() - 1)
+    while power > _LEAST_WHOLE and rows % power > rows // 4:
+        power //= 2
+    return rows - rows % power

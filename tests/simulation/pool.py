@@ -17,6 +17,7 @@ import numpy as np
 
 from actors.driver.tuning.base import Decision, Observation, Policy, Setting
 from actors.embedder.valve import Valve
+from actors.embedder.window import whole
 from actors.messages import Completion, Failure, GpuSample, Order
 from tests.simulation.engine import Engine
 from tests.simulation.servers import Answer, Request, Server
@@ -26,7 +27,6 @@ REPORT_S = 0.4
 TICK_S = 0.25
 WINDOW_ROWS = 24_000
 MOST_WAITING = 8192  # texts, of a source that is slow
-WHOLE_ROWS = 32  # longer requests have a multiple of it: many servers batch by a power of two
 GOLDEN = 0.6180339887498949
 BACKOFF_S, MOST_BACKOFF_S = 0.25, 10.0
 
@@ -83,8 +83,7 @@ class Source:
         self._window = sorted(left + np.minimum(lengths, self._longest).tolist())
         self._cut_to, stop, cuts = (most_rows, most_tokens), WINDOW_ROWS, []
         while stop:
-            rows = max(1, most_tokens // self._window[stop - 1])
-            rows = min(most_rows, rows if rows < WHOLE_ROWS else rows - rows % WHOLE_ROWS, stop)
+            rows = min(most_rows, whole(max(1, most_tokens // self._window[stop - 1])), stop)
             cuts.append((stop - rows, stop))
             stop -= rows
         self._cuts = [cuts[i] for i in sorted(range(len(cuts)), key=lambda i: i * GOLDEN % 1.0)]
