@@ -62,7 +62,6 @@ class Observation:
     complete_to: float
     obeyed_since: float | None
     gpu: GpuSample | None = None
-    queued_texts: int | None = None  # at the server, where it says
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ PROFILES: dict[str, Profile] = {
     "distant": replace(_ONE, distance_s=0.06),
     "jittery": replace(_ONE, distance_s=0.02, jitter=1.0),
     "near_20ms": replace(_ONE, distance_s=0.02),
+    "fast_20ms": replace(_ONE, fixed_s=0.001, per_token_s=5e-7, distance_s=0.02),  # about 20,000 texts/s
     "replicas": replace(_FAR, replicas=8),  # needs about 40 requests in flight
     "scale_up": replace(_FAR, replicas=2),  # for `replicas` to be changed on command
     "noisy": replace(_ONE, noise=0.25),
