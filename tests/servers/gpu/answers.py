@@ -68,7 +68,7 @@ def read(profile: Profile, body: bytes) -> tuple[list[bytes], bool]:
         raise Refused(404, openai_error(message, code="model_not_found"))
     if not texts or "" in texts or len(texts) > MOST_INPUTS:
         raise Refused(400, openai_error(_INVALID_INPUT))
-    return [text.encode() for text in texts], request.encoding_format == "base64"
+    return [text.encode() for text in texts], request.encoding_format == "base64" and not profile.floats
 
 
 def tokens_of(texts: Sequence[bytes]) -> list[int]:
@@ -103,7 +103,7 @@ def _pool(dim: int, base64_wanted: bool) -> list[bytes]:
 
 def warm_up(profile: Profile) -> None:
     """Encodes the pool now, so that no request waits for it."""
-    _pool(profile.dim, True)
+    _pool(profile.dim, not profile.floats)
 
 
 def openai_error(message: str, *, kind: str = "invalid_request_error", code: str | int | None = None) -> bytes:

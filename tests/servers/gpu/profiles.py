@@ -70,6 +70,8 @@ class Profile:
     """A reading stays the same for so long. 0: each is new."""
     memory_base: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     """Share of GPU memory in use before the first batch; the rest is in use at `oom_tokens`. 0: not told."""
+    floats: bool = False
+    """Vectors come as JSON floats, whatever encoding is asked for."""
     dim: _Count = 32
     model: str = "gpu-embedder"
 
