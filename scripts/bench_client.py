@@ -94,9 +94,7 @@ def main() -> None:
     arguments.add_argument("--wires", nargs="+", choices=["base64", "float"], default=["base64", "float"])
     arguments.add_argument("--rows", type=int, nargs=2, default=[60_000, 240_000])
     arguments.add_argument("--batch", default="512", help="texts in a request, or auto")
-    arguments.add_argument(
-        "--peers", action="store_true", help="other clients beside it, in a new venv"
-    )
+    arguments.add_argument("--peers", action="store_true", help="other clients beside it, in a new venv")
     arguments.add_argument("--json", type=Path, help="also write the cells here")
     given = arguments.parse_args()
     cells = []
