@@ -28,7 +28,8 @@ BEAT_S = 1.0  # to the queue, at least; leases last many beats
 REPORT_S = 0.25
 SOON_S = 0.05  # between two claims, at least
 STOP_S = 3.0  # for what is in flight when the job is told to stop
-MAX_OPEN_BYTES = 1 << 30  # of vectors in open parts, whatever the limits say
+MAX_OPEN_BYTES = 1 << 29  # of vectors in open parts, whatever the limits say
+WRITERS = 2  # while one waits for the disk, the other encodes
 WINDOW_REQUESTS = 128  # rows to have waiting, in requests: padding is 1 to 2 % then, and 4 % with a quarter
 WINDOW_PARTS, WINDOW_S = 8, 10.0  # but not more than these, since a kill costs what is half done,
 WINDOW_ROWS = 4096  # or than this where they are not known yet
@@ -72,7 +73,7 @@ class Embedder:
     async def run(self) -> None:
         """Work until every part is durable. Raises UserError when the job must end."""
         self._intake = Intake(self._spec)
-        self._writer = ThreadPoolExecutor(1, "write")
+        self._writer = ThreadPoolExecutor(WRITERS, "write")
         self._gauge: Gauge | None = await asyncio.to_thread(open_gauge, self._spec.endpoints)
         clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
         self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
@@ -234,6 +235,7 @@ class Embedder:
             raise UserError(
                 f"cannot write {self._spec.out}/{part.part.name}: {error.strerror or error}", 1
             ) from error
+        part.close()
         self._writing -= 1
         self._open_rows -= part.part.rows
         self._less_open.set()

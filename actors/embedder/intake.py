@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from actors.corpus import FORMATS, Reader, Rows
+from actors.embedder.blocks import Blocks
 from actors.embedder.open_part import OpenPart
 from actors.errors import UserError
 from actors.messages import JobSpec, Lease, Part, SourceFile
@@ -21,6 +22,7 @@ class Intake:
         self._spec = spec
         self._thread = ThreadPoolExecutor(1, "read")
         self._path = ""
+        self._blocks = Blocks()
         self._reader: Reader | None = None
 
     async def parts(self, lease: Lease) -> AsyncIterator[OpenPart]:
@@ -40,7 +42,7 @@ class Intake:
         except (OSError, pa.ArrowException) as error:
             why = getattr(error, "strerror", None) or error
             raise UserError(f"input {file.path} cannot be read: {why}", 1) from error
-        return OpenPart(part, rows, self._spec.dim, self._spec.dtype)
+        return OpenPart(part, rows, self._spec.dim, self._spec.dtype, self._blocks)
 
     def _read(self, file: SourceFile, part: Part) -> Rows:
         if self._reader is None or self._path != file.path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from actors.corpus import Rows
+from actors.embedder.blocks import Blocks
 from actors.messages import JobSpec, Part, PartDone
 from actors.output.folder import REJECTS_PROPERTY, rejects_of
 from actors.output.parts import Reject, part_schema, write_part, write_rejects
@@ -20,15 +22,17 @@ _MOST_HALF = float(np.finfo(np.float16).max)
 
 
 class OpenPart:
-    """Holds `rows x dim` elements of the output's type from the first vector until the part is written.
+    """Holds `rows x dim` elements of the output's type, lent by `blocks`, from the first vector until `close`.
 
     Rows that cannot be sent (no text, bad row) are rejects from the start; `sendable` are the others.
     """
 
-    def __init__(self, part: Part, rows: Rows, dim: int, dtype: str) -> None:
+    def __init__(self, part: Part, rows: Rows, dim: int, dtype: str, blocks: Blocks | None = None) -> None:
         self.part = part
         self._rows = rows
-        self._vectors = np.empty((part.rows, dim), np.float16 if dtype == "float16" else np.float32)
+        self._shape = part.rows, dim
+        self._dtype = np.dtype(np.float16 if dtype == "float16" else np.float32)
+        self._blocks = blocks or Blocks()
         self._rejects: dict[int, Reject] = {}
         for row, text in enumerate(rows.texts):
             if row in rows.bad:
@@ -40,6 +44,21 @@ class OpenPart:
         self.sendable: Ints = np.array([i for i in range(part.rows) if i not in self._rejects], np.int64)
         self._pending = len(self.sendable)
 
+    @cached_property
+    def _block(self) -> npt.NDArray[np.uint8]:
+        return self._blocks.take(self._dtype.itemsize * self._shape[0] * self._shape[1])
+
+    @cached_property
+    def _vectors(self) -> npt.NDArray[np.floating]:
+        rows, dim = self._shape
+        return self._block[: self._dtype.itemsize * rows * dim].view(self._dtype).reshape(rows, dim)
+
+    def close(self) -> None:
+        """Give the memory back; the part is not to be used any more."""
+        if "_block" in self.__dict__:
+            self._blocks.give(self._block)
+            del self._block, self.__dict__["_vectors"]
+
     def texts(self, rows: Ints) -> list[str]:
         """The texts of some sendable rows."""
         texts = self._rows.texts
@@ -47,7 +66,7 @@ class OpenPart:
 
     def place(self, rows: Ints, vectors: npt.NDArray[np.float32]) -> None:
         """Take the vectors of `rows`, float32[len(rows), dim]; one that float16 cannot hold becomes a reject."""
-        if self._vectors.dtype == np.float16:
+        if self._dtype == np.float16:
             beyond = np.abs(vectors).max(axis=1) > _MOST_HALF
             self.reject(
                 rows[beyond], "beyond_float16", None, "a value is too large for float16; use --dtype float32"

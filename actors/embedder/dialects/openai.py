@@ -105,6 +105,16 @@ def _v1(url: str) -> str:
 
 def _in_order(items: list[_Item]) -> npt.NDArray[np.float32]:
     """float32[n, dim], row i being the item whose `index` is i."""
+    given = [item.embedding for item in items]
+    size = len(given[0]) if given and isinstance(given[0], bytes) else 0
+    in_order = [item.index for item in items] == list(range(len(items)))
+    if size and size % 4 == 0 and in_order and all(isinstance(each, bytes) and len(each) == size for each in given):
+        return np.frombuffer(bytearray().join(given), "<f4").reshape(len(items), -1)  # type: ignore[arg-type]
+    return _one_by_one(items)
+
+
+def _one_by_one(items: list[_Item]) -> npt.NDArray[np.float32]:
+    """The same, whatever the order and the encoding. Raises Fault."""
     vectors: npt.NDArray[np.float32] | None = None
     placed = bytearray(len(items))
     for item in items:
