@@ -17,6 +17,8 @@ from tests.conftest import eventually
 from tests.jobs.corpora import assert_right, matrix, read_out, texts, write_jsonl, write_parquet
 from tests.servers.vectors import vectors_of
 
+SMALL = ("--concurrency", 4, "--batch-size", 64)  # so that parts are there long before the end of a small corpus
+
 
 def _parts(out: Path) -> dict[str, Path]:
     return {path.name: path for path in out.glob("part-*.parquet")}
@@ -143,7 +145,7 @@ def test_a_signal_ends_it_cleanly_and_the_output_still_reads(rayembed, server, t
     rows = texts(20_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
     server.behave(texts_per_s=4000, hold_after=14_000)
-    command = ("run", corpus, "-o", "out", "--endpoint", server.url, "--json")
+    command = ("run", corpus, "-o", "out", "--endpoint", server.url, "--json", *SMALL)
     first = rayembed(*command)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 5)
     first.send(number)
@@ -162,7 +164,7 @@ def test_an_actor_may_be_killed(rayembed, server, tmp_path, actor):
     rows = texts(20_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
     server.behave(texts_per_s=8000, hold_after=15_000)
-    run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--actors", 2, "--json")
+    run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--actors", 2, "--json", *SMALL)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     victim = next(each for each in psutil.Process().children(recursive=True) if _is(actor, each))
     victim.kill()
@@ -244,7 +246,7 @@ def test_the_server_dies_and_comes_back(rayembed, server, tmp_path):
     rows = texts(10_000)
     corpus = write_parquet(tmp_path / "c.parquet", rows)
     server.behave(texts_per_s=4000, hold_after=7000)
-    run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--json")
+    run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--json", *SMALL)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     server.kill()
     server.restart()
@@ -260,7 +262,7 @@ def test_a_server_that_stays_away_ends_the_job_and_the_same_command_goes_on(raye
     config = tmp_path / "c.yaml"
     config.write_text("patience_s: 2\n")
     server.behave(texts_per_s=4000, hold_after=7000)
-    command = ("run", corpus, "-o", "out", "--endpoint", server.url, "--config", config)
+    command = ("run", corpus, "-o", "out", "--endpoint", server.url, "--config", config, *SMALL)
     run = rayembed(*command)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
     server.kill()

@@ -246,3 +246,34 @@ def test_the_names_of_models() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": [{"name": "a"}]}', b"\xff"])
 def test_no_names_where_none_can_be_read(body: bytes) -> None:
     assert DIALECT.model_names(body) == []
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [{"index": 0, "embedding": [1, 2.5]}, {"index": 0, "embedding": [1, 2]}],
+        [{"index": 0, "embedding": [1, 2.5]}, {"index": 2, "embedding": [1, 2]}],
+        [{"index": 0, "embedding": [1, 2.5]}, {"index": 1, "embedding": [1, 2, 3]}],
+        [{"index": 0, "embedding": [1, 2.5]}, {"index": 1, "embedding": [1, None]}],
+        [{"index": 0, "embedding": [1, 2.5]}, {"index": 1, "embedding": [[1], 2]}],
+        [{"index": 0, "embedding": [1, 2.5]}],
+        [{"index": 0, "embedding": [1, 2.5]}, {"embedding": [1, 2]}],
+    ],
+)
+def test_floats_that_are_no_answer_are_a_fault(items: list[dict[str, Any]]) -> None:
+    with pytest.raises(Fault) as raised:
+        OpenAI().answer(msgspec.json.encode({"data": items}), 2)
+    assert raised.value.kind is Kind.WRONG_ANSWER
+
+
+def test_the_same_reader_reads_one_answer_after_another() -> None:
+    dialect = OpenAI()
+    rows = np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32)
+    for some in (rows, rows[:3], rows[::-1]):
+        data = [{"index": i, "embedding": row.tolist()} for i, row in enumerate(some)]
+        for order in (data, data[::-1]):
+            body = msgspec.json.encode({"object": "list", "data": order, "usage": {"prompt_tokens": 9}})
+            got = dialect.answer(body, len(some))
+            np.testing.assert_array_equal(got.vectors, some)
+            assert got.tokens == 9
+        assert dialect.answer(b'{"data":[{"index":0,"embedding":[1]}]}', 1).vectors.tolist() == [[1.0]]
