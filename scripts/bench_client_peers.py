@@ -1,4 +1,4 @@
-"""Other clients for `bench_client.py --peers`: the same texts, 512 a request, in a virtual environment of their own
+"""Other clients for `bench_client.py --peers`: the same texts, 512 a request, in a venv of their own.
 
 saturate    to Parquet, its own choice of concurrency; a record is a request, its vectors one value of raw bytes
 httpx       a plain asyncio loop, 16 requests in flight, vectors into NumPy arrays; writes nothing

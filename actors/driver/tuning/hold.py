@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from actors.driver.tuning.aims import Aim, Knob, Room, Step
 from actors.driver.tuning.measure import Gain, Reading, mean
 
-LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 MOVED, SURELY = 0.12, 2.5  # off the reference, and by so many errors: the ground moved
 IDLE = 0.10  # fall of utilisation that says so too
 NOT_BUSY = 0.9
@@ -129,7 +128,7 @@ class Hold:
             return self.aim
         if probe.knob is Knob.LIMIT:
             larger = max(limit + 1, int(limit * probe.factor)) if probe.factor > 1 else int(limit * probe.factor)
-            least = min(limit, max(LEAST, self.room.least(seen)))
+            least = min(limit, self.room.least(seen))
             return Aim(max(least, min(larger, self.room.limit(tokens, seen))), tokens)
         if probe.factor < 1:
             return Aim(limit, int(tokens * probe.factor))

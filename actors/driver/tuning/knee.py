@@ -12,7 +12,7 @@ from dataclasses import replace
 from actors.driver.tuning.aims import Aim, Knob, Room, State, Step
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
 from actors.driver.tuning.canary import Canary
-from actors.driver.tuning.hold import LEAST, Hold
+from actors.driver.tuning.hold import Hold
 from actors.driver.tuning.measure import History, Reading
 from actors.driver.tuning.quota import FIRST, Quota, Rate
 from actors.driver.tuning.refusals import Cap, Memory
@@ -24,6 +24,7 @@ CONTACT_LIMIT = 1  # until the first answer
 MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
 CANARY_ABOVE = 1.05  # of the largest size that worked
 BURSTS, FEW_BURSTS, WAIT_S = 8, 4, 4.0  # of a window; few do when so many do not come in time
+LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
 TOO_MANY = 429  # a server that is only just starting says 503

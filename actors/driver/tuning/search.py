@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from actors.driver.tuning.aims import Aim, Knob, Room, Step, patience_s
-from actors.driver.tuning.hold import LEAST, Hold
+from actors.driver.tuning.hold import Hold
 from actors.driver.tuning.measure import Gain, Reading, mean
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
@@ -176,7 +176,7 @@ class Trim:
         return Step(Aim(fewer, self.aim.tokens), f"{verdict}; trying {fewer} in flight", self)
 
     def _fewer(self, seen: Reading) -> int | None:
-        fewer = max(int(TRIM * self.aim.limit), LEAST, self.room.least(seen))
+        fewer = max(int(TRIM * self.aim.limit), self.room.least(seen))
         return None if fewer >= self.aim.limit or Knob.LIMIT in self.room.pinned else fewer
 
     def _hold(self, verdict: str) -> Step:
