@@ -240,15 +240,17 @@ class Controller:
 def _order(endpoint: _Endpoint, pool: int, place: int) -> Order:
     """The share of the embedder at `place` among `pool`; the first one sends the canary."""
     setting = endpoint.decision.setting
+    limit = _share(setting.limit, pool, place)
+    part = max(1, limit) / max(1, setting.limit)  # one that has no place may still have some under way
     return Order(
-        limit=_share(setting.limit, pool, place),
+        limit=limit,
         batch_rows=setting.batch_rows,
         batch_tokens=setting.batch_tokens,
         version=endpoint.version,
         canary=setting.canary,
         canary_tokens=setting.canary_tokens if place == 0 else None,
-        requests_per_s=setting.requests_per_s / pool if setting.requests_per_s else None,
-        tokens_per_s=setting.tokens_per_s / pool if setting.tokens_per_s else None,
+        requests_per_s=setting.requests_per_s and part * setting.requests_per_s,
+        tokens_per_s=setting.tokens_per_s and part * setting.tokens_per_s,
     )
 
 

@@ -17,6 +17,7 @@ from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient, fatal
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind, Then
+from actors.embedder.pace import Pace
 from actors.embedder.valve import Valve
 from actors.embedder.window import Window
 from actors.messages import Completion, EndpointReport, Failure, Order
@@ -24,12 +25,14 @@ from actors.messages import Completion, EndpointReport, Failure, Order
 _OWN_TEXT = "A short text that every embedding model can take."
 _PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
 _MOST_EVENTS = 4000  # between two reports
+_LOOK_S = 0.25  # for a new order, while waiting for a turn
+NEARLY = 1.25  # of the budget: what is little larger goes as it is, the count of tokens being an estimate
 _AWAY = (Kind.TRANSPORT, Kind.OVERLOADED, Kind.BACKEND)  # any other fault is the word of a server that is there
 _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
 
 
 class _Recut(Exception):  # noqa: N818 (nothing went wrong)
-    """A request that waited has more texts than one may have by now."""
+    """A request that waited is larger than one may be by now."""
 
 
 @dataclass(slots=True)
@@ -60,7 +63,8 @@ class Lane:
         self._failures: deque[Failure] = deque(maxlen=_MOST_EVENTS)
         self._obeyed_at = time.monotonic()
         self._canary_sent = order.canary
-        self._free_at = 0.0  # when the quota's pace lets the next request go
+        self._gate = asyncio.Lock()  # one after the other
+        self._pace = Pace()
         self._away_since: float | None = None  # since when it has not worked
 
     def obey(self, order: Order) -> None:
@@ -152,7 +156,7 @@ class Lane:
         try:
             answer = await self._answer(batch)
         except _Recut:
-            await self._deliver_all(batch.pieces(self.batch_rows), ceiling)
+            await self._deliver_all(batch.pieces(-(-len(batch) // self._pieces(batch))), ceiling)
         except Fault as fault:
             await self._divide(batch, fault, ceiling)
         else:
@@ -238,7 +242,6 @@ class Lane:
     async def _once(self, batch: Batch) -> Answer:
         await self._turn(batch)
         self._requests += 1
-        self._sent += 1
         sent = time.monotonic()
         try:
             answer = await self._client.embed(batch.texts, self._dim)
@@ -262,29 +265,32 @@ class Lane:
         return answer
 
     async def _turn(self, batch: Batch) -> None:
-        """Wait until this request may be sent. Raises _Recut when by then requests have to be smaller."""
-        while True:
-            now = time.monotonic()
-            if shut_s := self._valve.shut_s(now):
-                await asyncio.sleep(shut_s)
-            elif self._sent >= max(1, self._valve.allowed(now)):
-                await self._changed()
-            else:
-                break
-        if len(batch) > self.batch_rows:
-            raise _Recut
-        await self._pace(batch)
+        """Wait until this request may be sent. Raises _Recut when by then requests have to be smaller.
 
-    async def _pace(self, batch: Batch) -> None:
-        """Wait for this request's turn under the quota that the order names."""
-        order, now = self._order, time.monotonic()
-        cost_s = 1 / order.requests_per_s if order.requests_per_s else 0.0
-        if order.tokens_per_s:
-            cost_s = max(cost_s, self._in_tokens(batch.bytes) / order.tokens_per_s)
-        turn = max(now, self._free_at)
-        self._free_at = turn + cost_s
-        if turn > now:
-            await asyncio.sleep(turn - now)
+        In the order in which they ask, so that orders and refusals that come meanwhile hold for all that wait.
+        """
+        async with self._gate:
+            while True:
+                now = time.monotonic()
+                if wait_s := max(self._valve.shut_s(now), self._pace.wait_s(now)):
+                    await asyncio.sleep(min(wait_s, _LOOK_S))
+                elif self._sent >= max(1, self._valve.allowed(now)):
+                    await self._changed()
+                else:
+                    break
+            if self._pieces(batch) > 1:
+                raise _Recut
+            self._pace.take(self._order, self._in_tokens(batch.bytes), now)
+            self._sent += 1
+
+    def _pieces(self, batch: Batch) -> int:
+        """Into how many requests this batch has to be cut by now."""
+        order = self._order
+        by_rows = -(-len(batch) // self.batch_rows)
+        if len(batch) == 1 or (batch.canary == order.canary and order.canary_tokens is not None):
+            return by_rows
+        budget = NEARLY * order.batch_tokens
+        return max(by_rows, min(len(batch), math.ceil(self._in_tokens(batch.padded_bytes) / budget)))
 
     def _note_completion(self, batch: Batch, answer: Answer, sent: float) -> None:
         if answer.tokens:

@@ -40,6 +40,7 @@ class Valve:
         """The server refused a request while it held so many others of ours."""
         if retry_after_s and retry_after_s > QUOTA_S:
             self._shut_until = max(self._shut_until, now + retry_after_s)
+            self._frozen, self._refused_at = 1, self._shut_until
             return
         self._frozen, self._refused_at = max(1, min(held, self.allowed(now))), now
 

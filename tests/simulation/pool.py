@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from actors.driver.tuning.base import Decision, Observation, Policy, Setting
+from actors.embedder.lane import NEARLY
+from actors.embedder.pace import Pace
 from actors.embedder.valve import Valve
 from actors.embedder.window import whole
 from actors.messages import Completion, Failure, GpuSample, Order
@@ -94,6 +96,7 @@ class _Embedder:
     index: int
     setting: Setting
     version: int
+    order: Order
     valve: Valve
     share: int = 0
     most_rows: int | None = None  # learnt
@@ -104,7 +107,7 @@ class _Embedder:
     completions: list[Completion] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     canary: tuple[int, int] | None = None  # number and tokens, not yet sent
-    next_ok: float = 0.0
+    pace: Pace = field(default_factory=Pace)
     waking: bool = False
     starved_since: float | None = None
     starved_s: float = 0.0
@@ -170,8 +173,8 @@ class Pool:
         self._busy_s = 0.0
         self._ticked = self._starved_s = 0.0
         start = self._decision.setting
-        valve = Order(start.limit, start.batch_rows, start.batch_tokens)
-        self._embedders = [_Embedder(index, start, 0, Valve(valve)) for index in range(EMBEDDERS)]
+        order = Order(start.limit, start.batch_rows, start.batch_tokens)
+        self._embedders = [_Embedder(index, start, 0, order, Valve(order)) for index in range(EMBEDDERS)]
         for embedder in self._embedders:
             self._order(embedder)
             engine.at(0.0, lambda e=embedder: self._pump(e))  # type: ignore[misc]
@@ -234,8 +237,16 @@ class Pool:
             if setting.canary_tokens:
                 embedder.canary = (setting.canary, setting.canary_tokens)
         embedder.setting = setting
-        order = Order(embedder.share, setting.batch_rows, setting.batch_tokens, self._version)
-        embedder.valve.obey(order, self._engine.now)
+        share = max(1, embedder.share) / max(1, setting.limit)
+        embedder.order = Order(
+            embedder.share,
+            setting.batch_rows,
+            setting.batch_tokens,
+            self._version,
+            requests_per_s=setting.requests_per_s and share * setting.requests_per_s,
+            tokens_per_s=setting.tokens_per_s and share * setting.tokens_per_s,
+        )
+        embedder.valve.obey(embedder.order, self._engine.now)
         if embedder.version != self._version or embedder.index not in self._obeyed:
             embedder.version = self._version
             self._obeyed[embedder.index] = self._engine.now
@@ -258,8 +269,8 @@ class Pool:
         while embedder.inflight < embedder.valve.allowed(now):
             if shut_s := embedder.valve.shut_s(now):
                 return self._wake(embedder, shut_s)
-            if now < embedder.next_ok - 1e-9:
-                return self._wake(embedder, embedder.next_ok - now)
+            if (wait_s := embedder.pace.wait_s(now)) > 1e-9:
+                return self._wake(embedder, wait_s)
             if self._source.starved():
                 embedder.starved_since = now if embedder.starved_since is None else embedder.starved_since
                 return self._wake(embedder, 0.02)
@@ -272,7 +283,6 @@ class Pool:
                 most_rows, canary[1] if canary else setting.batch_tokens, largest=canary is not None
             )
             request = Request(lengths, canary[0] if canary else 0)
-            self._pace(embedder, request, setting)
             embedder.inflight += 1
             embedder.valve.start(now)
             inflight = sum(each.inflight for each in self._embedders)
@@ -280,20 +290,11 @@ class Pool:
             self._send(embedder, deque([request]))
         return self._wake(embedder, embedder.valve.wait_s(now)) if embedder.inflight < embedder.share else None
 
-    def _pace(self, embedder: _Embedder, request: Request, setting: Setting) -> None:
-        share = embedder.share / max(1, setting.limit)
-        waits = [0.0]
-        if setting.requests_per_s:
-            waits.append(1 / (setting.requests_per_s * share))
-        if setting.tokens_per_s:
-            waits.append(request.tokens / (setting.tokens_per_s * share))
-        if len(waits) > 1:
-            embedder.next_ok = max(embedder.next_ok, self._engine.now - 0.5) + max(waits)
-
     def _send(self, embedder: _Embedder, requests: deque[Request]) -> None:
         """Bring all of `requests`, one after another, in one place in flight."""
         request = requests[0]
         sent = self._engine.now
+        embedder.pace.take(embedder.order, request.tokens, sent)
         embedder.sent += 1
 
         def come(answer: Answer) -> None:
@@ -303,12 +304,16 @@ class Pool:
 
     def _send_again(self, embedder: _Embedder, requests: deque[Request]) -> None:
         now, most_rows = self._engine.now, embedder.setting.batch_rows
-        if requests[0].rows > most_rows:  # the order has changed meanwhile
+        request, tokens = requests[0], NEARLY * embedder.setting.batch_tokens
+        if request.rows > most_rows:  # the order has changed meanwhile
             self._divide(requests, requests.popleft(), most_rows)
-        if embedder.sent < max(1, embedder.valve.allowed(now)) and not embedder.valve.shut_s(now):
+        elif request.rows > 1 and request.size > tokens and not request.canary:
+            self._divide(requests, requests.popleft(), max(1, int(request.rows * tokens / request.size)))
+        wait_s = max(embedder.valve.shut_s(now), embedder.pace.wait_s(now))
+        if embedder.sent < max(1, embedder.valve.allowed(now)) and wait_s < 1e-9:
             self._send(embedder, requests)
         else:
-            self._engine.after(max(0.01, embedder.valve.shut_s(now)), lambda: self._send_again(embedder, requests))
+            self._engine.after(max(0.01, wait_s), lambda: self._send_again(embedder, requests))
 
     def _way_s(self) -> float:
         return 0.5 * self._rtt_s * (1 + self._jitter * self._chance.expovariate(1.0))

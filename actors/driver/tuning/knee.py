@@ -29,7 +29,7 @@ LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but 
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
 TOO_MANY = 429  # a server that is only just starting says 503
 QUOTA_S = 0.2  # a shorter Retry-After is no quota
-QUOTA_SLACK, QUOTA_LOOK_S = 1.25, 1.5
+QUOTA_SLACK, QUOTA_LOOKS_S = 1.25, (1.0, 10.0)
 ENOUGH_S = (
     0.25  # of work in a request: what a request costs beside its texts is little then, and a trial takes long
 )
@@ -113,7 +113,7 @@ class Knee:
         if quota and self._quota is None:
             self._begin_quota(seen)
         if self._quota is not None:
-            self._quota.refuse(quota)
+            self._quota.refuse(quota, bool(seen.completions))
             return self._broken(state, seen) or self._too_many_rows(seen) or self._paced(self._quota, seen)
         return (
             self._broken(state, seen)
@@ -192,9 +192,8 @@ class Knee:
         )
 
     def _begin_quota(self, seen: Observation) -> None:
-        delivered = self._history.between(seen.complete_to - QUOTA_LOOK_S, seen.complete_to)
-        pace = Rate(sum(each.tokens for each in delivered) or 1, len(delivered) or 1)
-        self._quota = Quota(self._aim.tokens, pace.times(FIRST / QUOTA_LOOK_S))
+        paces = (self._history.delivered(seen.complete_to - seconds, seen.complete_to) for seconds in QUOTA_LOOKS_S)
+        self._quota = Quota(self._aim.tokens, Rate(*min(paces)).times(FIRST))
         self._canary.parked = None
 
     def _paced(self, quota: Quota, seen: Observation) -> str:
@@ -275,9 +274,8 @@ class Knee:
         )
         if self._quota is None:
             return setting
-        if self._quota.in_requests:
-            return replace(setting, requests_per_s=self._quota.pace.requests)
-        return replace(setting, tokens_per_s=self._quota.pace.tokens)
+        pace = self._quota
+        return replace(setting, requests_per_s=pace.requests_per_s, tokens_per_s=pace.tokens_per_s)
 
     # room
 

@@ -63,6 +63,13 @@ class History:
         """Those that came after `start` and not after `stop`."""
         return self._done[bisect_right(self._done, start, key=_AT) : bisect_right(self._done, stop, key=_AT)]
 
+    def delivered(self, start: float, stop: float) -> tuple[float, float]:
+        """Tokens and requests a second since `start`, or since the first request was sent; never none."""
+        done = self.between(start, stop)
+        first = self._done[0].at - self._done[0].latency_s if self._done else start
+        seconds = stop - max(start, first)
+        return (sum(each.tokens for each in done) or 1) / seconds, (len(done) or 1) / seconds
+
     def sent_between(self, start: float, stop: float) -> list[Completion]:
         """Those that were sent after `start` and not after `stop`, of the ones that have come."""
         after = self._done[bisect_right(self._done, start, key=_AT) :]

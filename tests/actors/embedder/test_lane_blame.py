@@ -15,6 +15,7 @@ from actors.corpus import Rows
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.lane import Lane
 from actors.embedder.open_part import OpenPart
+from actors.embedder.pace import CATCH_UP_S
 from actors.embedder.window import Window
 from actors.errors import UserError
 from actors.messages import Endpoint, Order, Part
@@ -187,3 +188,31 @@ async def test_a_quota_that_is_spent_is_not_waited_out() -> None:
         with pytest.raises(UserError, match="as told"):
             await deliver(lane, TEXTS)
         assert len(server.asked) == 1
+
+
+async def test_what_waits_is_cut_again_when_requests_have_become_smaller() -> None:
+    rows = [f"text {i:03d}" for i in range(64)]
+
+    def say(texts: list[str]) -> int:
+        if len(texts) <= 16:
+            return 200
+        lane.obey(Order(4, 1024, batch_tokens=20, version=1))
+        return 429  # as long as they are this large
+
+    async with lane_to(say) as (lane, server):
+        assert await deliver(lane, rows) == []
+    assert [len(texts) > 16 for texts in server.asked] == [True] + [False] * (len(server.asked) - 1)
+    assert min(len(texts) for texts in server.asked) >= 5
+
+
+async def test_under_a_quota_requests_go_one_after_the_other_at_its_pace() -> None:
+    sent: list[float] = []
+
+    def say(_: list[str]) -> int:
+        sent.append(time.monotonic())
+        return 200
+
+    async with lane_to(say) as (lane, _):
+        lane.obey(Order(4, 1024, 1 << 20, requests_per_s=20.0, version=1))
+        await asyncio.gather(*(deliver(lane, [f"text {i}"]) for i in range(8)))
+    assert max(sent) - min(sent) >= 0.9 * (7 / 20 - CATCH_UP_S)

@@ -70,11 +70,14 @@ def test_without_a_new_order_it_is_tried_again_after_a_while() -> None:
     assert (valve.allowed(THAW_S), valve.allowed(THAW_S + RISE_S)) == (1, 8)
 
 
-def test_a_quota_shuts_it_for_as_long_as_the_server_asks() -> None:
+def test_a_quota_shuts_it_for_as_long_as_the_server_asks_and_it_opens_gently() -> None:
     valve = sending(8)
     valve.refuse(0.0, 7, 1.5)
-    assert valve.allowed(0.0) == 8
     assert (valve.shut_s(0.0), valve.shut_s(1.0), valve.shut_s(2.0)) == (1.5, 0.5, 0.0)
+    assert [valve.allowed(1.5 + seconds) for seconds in (0, 0.9 * THAW_S, THAW_S, THAW_S + RISE_S)] == [1, 1, 1, 8]
+    valve.refuse(10.0, 7, 1.5)
+    valve.obey(order(6, 2), 10.2)
+    assert valve.allowed(11.5) == 6
 
 
 @given(st.lists(st.tuples(st.sampled_from(["order", "refuse", "start", "wait"]), st.integers(0, 50)), max_size=40))

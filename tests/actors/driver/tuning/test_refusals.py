@@ -9,7 +9,6 @@ import pytest
 from actors.driver.tuning.base import Bounds
 from actors.driver.tuning.knee import Knee
 from actors.driver.tuning.measure import History
-from actors.driver.tuning.quota import Quota, Rate
 from actors.driver.tuning.refusals import Cap, Memory
 from actors.messages import Completion, Failure
 from tests.actors.driver.tuning.ground import failure
@@ -110,46 +109,6 @@ def test_memory_is_to_blame_only_for_sizes_that_never_worked() -> None:
     memory.worked(20_000)
     assert memory.too_much(failure(0, "backend", size=28_000))
     assert memory.room(1 << 17) == 20_000
-
-
-def bucket(
-    history: History, quota: Quota, tokens_per_s: float, requests_per_s: float, seconds: float
-) -> list[float]:
-    """Ask as the quota's pace says of a server with token buckets; the rates asked for."""
-    now, tokens, requests, asked, free = 0.0, tokens_per_s, requests_per_s, [], 0.0
-    while now < seconds:
-        now += 0.01
-        tokens = min(tokens + 0.01 * tokens_per_s, 2 * tokens_per_s)
-        requests = min(requests + 0.01 * requests_per_s, 2 * requests_per_s)
-        if now >= free:
-            size = quota.batch_tokens
-            if tokens >= size and requests >= 1:
-                tokens, requests = tokens - size, requests - 1
-                history.add([Completion(now + 0.1, 0.1, 10, size, size)])
-            else:
-                quota.refuse([failure(now + 0.02, "overloaded", retry_after_s=1.0, latency_s=0.02)])
-            free = max(free, now - 0.1) + (
-                1 / quota.pace.requests if quota.in_requests else size / quota.pace.tokens
-            )
-        quota.decide(history, now - 0.1, 1 << 17)
-        asked.append(quota.pace.tokens)
-    return asked
-
-
-def test_a_quota_in_tokens_is_paced_just_below() -> None:
-    quota = Quota(8192, Rate(300_000, 36.6))
-    bucket(History(), quota, 200_000, 1000, 60)
-    assert not quota.in_requests
-    assert quota.batch_tokens == 8192
-    assert quota.pace.tokens == pytest.approx(200_000, rel=0.06)
-
-
-def test_a_quota_in_requests_gets_larger_requests() -> None:
-    quota = Quota(8192, Rate(120_000, 15))
-    bucket(History(), quota, 1e9, 10, 80)
-    assert quota.in_requests
-    assert quota.batch_tokens == 1 << 17
-    assert quota.pace.requests == pytest.approx(10, rel=0.1)
 
 
 def test_a_short_retry_after_is_no_quota() -> None:
