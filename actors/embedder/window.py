@@ -9,18 +9,17 @@ longer than its generation, whatever comes after it.
 from __future__ import annotations
 
 import asyncio
-from itertools import count, islice
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.batch import Batch, Places
+from actors.embedder.cuts import Cut, cut
 from actors.embedder.open_part import OpenPart
 
 BYTES_PER_TOKEN = 4.0  # of UTF-8, until the server's own count says better
 
-_GOLDEN = 0.6180339887498949  # steps of it spread evenly, whatever their number
-_LEAST_WHOLE = 32
 _SMOOTHING = 0.05
 _MOST_BYTES_PER_TOKEN = 16.0
 _STALE = 0.05  # when a token is found to be longer or shorter by so much, what waits is cut anew
@@ -37,10 +36,10 @@ class Window:
         self._coming: list[Ints] = []  # of the next generation; columns like those of `_sorted`
         self._coming_rows = 0
         self._sorted = np.empty((3, 0), np.int64)  # this generation: bytes of a text, number of its part, row in it
-        self._cuts: list[tuple[int, int]] = []  # of `_sorted`: what is left of it, the next request last
+        self._cuts: list[Cut] = []  # of `_sorted`: what is left of it, the next request last
         self._left = 0  # rows in them
         self._cut_to = (0, 0, 0.0)  # rows, tokens, and bytes of a token when they were made
-        self._turn = count()
+        self._turn = 0
         self._something = asyncio.Event()
         self._closed = False
         self.bytes_per_token = BYTES_PER_TOKEN
@@ -106,15 +105,8 @@ class Window:
 
         self._cut_to = most_rows, most_tokens, self.bytes_per_token
         most_bytes = int(most_tokens * self.bytes_per_token)
-        lengths, stop = self._sorted[0], self._left
-        cuts = []
-        while stop:
-            most = min(most_rows, whole(max(1, most_bytes // int(lengths[stop - 1]))))
-            start = max(0, stop - most)
-            cuts.append((start, stop))
-            stop = start
-        turns = np.fromiter(islice(self._turn, len(cuts)), np.float64, len(cuts)) * _GOLDEN % 1.0
-        self._cuts = [cuts[i] for i in np.argsort(turns)]
+        self._cuts = cut(self._sorted[0], most_rows, most_bytes, self._turn)
+        self._turn += len(self._cuts)
 
     def _is_stale(self, most_rows: int, most_tokens: int) -> bool:
         """Whether the cuts were made for other bounds, or for tokens of another length."""
@@ -138,17 +130,3 @@ class Window:
             for start, stop in zip((0, *edges), (*edges, len(rows)), strict=True)
         ]
         return Batch([text for each in places for text in each.part.texts(each.rows)], tuple(places), lengths)
-
-
-def whole(rows: int) -> int:
-    """A multiple of 32, and of as high a power of two as costs no more than a quarter of the rows.
-
-    Servers that merge requests cut them into batches of so many texts of their own: none is then left half full, or
-    filled up with texts of another length. 32 is TEI's and Infinity's default.
-    """
-    if rows < _LEAST_WHOLE:
-        return rows
-    power = 1 << (rows.bit_length() - 1)
-    while power > _LEAST_WHOLE and rows % power > rows // 4:
-        power //= 2
-    return rows - rows % power

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from actors.driver.tuning.base import Decision, Observation, Policy, Setting
+from actors.embedder.cuts import cut
 from actors.embedder.lane import NEARLY
 from actors.embedder.pace import Pace
 from actors.embedder.valve import Valve
-from actors.embedder.window import whole
 from actors.messages import Completion, Failure, GpuSample, Order
 from tests.simulation.engine import Engine
 from tests.simulation.servers import Answer, Request, Server
@@ -29,7 +29,6 @@ REPORT_S = 0.4
 TICK_S = 0.25
 WINDOW_ROWS = 24_000
 MOST_WAITING = 8192  # texts, of a source that is slow
-GOLDEN = 0.6180339887498949
 BACKOFF_S, MOST_BACKOFF_S = 0.25, 10.0
 
 
@@ -83,12 +82,8 @@ class Source:
         median = self._median * (self._grows(self._engine.now) if self._grows else 1.0)
         lengths = self._numbers.lognormal(math.log(median), self._sigma, WINDOW_ROWS - len(left)).astype(int) + 3
         self._window = sorted(left + np.minimum(lengths, self._longest).tolist())
-        self._cut_to, stop, cuts = (most_rows, most_tokens), WINDOW_ROWS, []
-        while stop:
-            rows = min(most_rows, whole(max(1, most_tokens // self._window[stop - 1])), stop)
-            cuts.append((stop - rows, stop))
-            stop -= rows
-        self._cuts = [cuts[i] for i in sorted(range(len(cuts)), key=lambda i: i * GOLDEN % 1.0)]
+        self._cut_to = most_rows, most_tokens
+        self._cuts = cut(self._window, most_rows, most_tokens)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ REFERENCES = 4  # windows that make the reference
 PROBE_S, PROBE_GROWS, MOST_PROBE_S = 5.0, 1.5, 90.0
 WORTH = 0.01
 MUCH = 0.08  # such a gain says that there is more where it came from
-SHORTER_COST = 0.006  # a shorter queue wins ties; a smaller request does not, more of them are more work for us
+TIE = 0.006  # such a loss is none; a shorter queue and a larger request win ties, being less work for all
 PRIOR = Gain(0.0, 0.05)
 SURE = 0.02  # error of a pooled gain, or
 TURNS, MOST_TURNS = 3, 4
@@ -33,7 +33,7 @@ class Probe:
 
 
 def _probes() -> list[Probe]:
-    shapes = [(Knob.TOKENS, 1.5), (Knob.LIMIT, 1.4), (Knob.LIMIT, 0.75), (Knob.TOKENS, 0.7)]
+    shapes = [(Knob.TOKENS, 2.0), (Knob.LIMIT, 1.4), (Knob.LIMIT, 0.75), (Knob.TOKENS, 0.7)]
     return [Probe(knob, factor) for knob, factor in shapes]
 
 
@@ -100,11 +100,11 @@ class Hold:
         self._probe = self._probed = None
         probe.gains.append(Gain.of(seen, mean([before, after])))
         pooled = Gain.pooled([PRIOR, *probe.gains])
-        shorter = probe.knob is Knob.LIMIT and probe.factor < 1
-        worth = -SHORTER_COST if shorter else WORTH
+        wins_ties = (probe.knob is Knob.TOKENS) == (probe.factor > 1)
+        worth = -TIE if wins_ties else WORTH
         sure = pooled.error < SURE or len(probe.gains) >= TURNS
         verdict = f"probe {aim}: {pooled.mean:+.1%}"
-        if sure and pooled.mean > worth and (shorter or pooled.mean > pooled.error):
+        if sure and pooled.mean > worth and (wins_ties or pooled.mean > pooled.error):
             self.aim, self.references = aim, [seen]
             for each in self._probes:
                 each.gains = []

@@ -12,7 +12,7 @@ from actors.messages import Failure
 MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
 SHARES = 16  # requests that a cap in texts is shared out to at first
 WHOLE, NEARLY = 32, 0.9  # rows come in multiples of it where that leaves little unused
-RELAX_S, MOST_RELAX_S = 5.0, 120.0
+RELAX_S, MOST_RELAX_S = 10.0, 120.0
 RELAX, MOST_RELAX = 1.1, 1.5  # at first; the step doubles while nothing is refused
 MOST_LOWERED = 0.8  # by one episode
 SOON_S = 2.5  # refused so soon after relaxing: the wait doubles

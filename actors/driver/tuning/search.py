@@ -11,7 +11,7 @@ from actors.driver.tuning.measure import Gain, Reading, mean
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
-WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: 0.015}  # gains that a longer queue and a larger request must bring
+WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: -0.01}  # gains that a longer queue and a larger request must bring
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3

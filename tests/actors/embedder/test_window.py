@@ -107,7 +107,7 @@ def test_a_few_requests_in_a_row_are_a_sample_of_the_corpus() -> None:
             window.add(open_part(corpus_of(1024, i), i))
         some = [batch for _ in range(8) if (batch := window.take(2048, 4096))]
         means.append(sum(batch.bytes for batch in some) / sum(len(batch) for batch in some))
-    assert np.std(means) / np.mean(means) < 0.35  # drawn shortest first, it would be well above 1
+    assert np.std(means) / np.mean(means) < 0.4  # drawn shortest first, it would be well above 1
 
 
 def test_no_text_waits_for_long_while_others_come() -> None:

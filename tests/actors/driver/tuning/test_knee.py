@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.driver.tuning.base import Bounds, Setting
-from actors.driver.tuning.knee import START, Knee
+from actors.driver.tuning.knee import ENOUGH_S, START, Knee
 from tests.actors.driver.tuning.ground import Ground, failure
 
 
@@ -91,7 +91,7 @@ def test_an_idle_gpu_asks_for_more_in_flight() -> None:
 def test_a_plateau_at_low_utilisation_is_a_plateau() -> None:
     ground = Ground(Knee(Bounds()), flat, busy=0.4)
     assert ground.until("holding").setting.limit <= START.limit
-    assert ground.run(30).batch_tokens <= START.tokens
+    assert ground.run(30).batch_tokens <= 2 * ENOUGH_S * flat(ground.setting)  # ties go to larger requests
 
 
 def test_a_stale_gauge_says_nothing() -> None:
@@ -111,7 +111,7 @@ def test_trim_stops_when_the_gpu_is_less_busy() -> None:
     ground = Ground(Knee(Bounds()), flat, busy=1.0)
     ground.until("trying 4 in flight")
     ground.busy = 0.9
-    assert ground.until("too few").setting.limit == START.limit
+    assert ground.until("too few").setting.limit > 4
 
 
 def test_a_starved_source_ends_the_trial_and_teaches_nothing() -> None:
