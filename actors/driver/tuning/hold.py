@@ -102,7 +102,8 @@ class Hold:
         pooled = Gain.pooled([PRIOR, *probe.gains])
         wins_ties = (probe.knob is Knob.TOKENS) == (probe.factor > 1)
         worth = -TIE if wins_ties else WORTH
-        sure = pooled.error < SURE or len(probe.gains) >= TURNS
+        turns = 1 if probe.knob is Knob.TOKENS and pooled.mean > 0 else TURNS
+        sure = pooled.error < SURE or len(probe.gains) >= turns
         verdict = f"probe {aim}: {pooled.mean:+.1%}"
         if sure and pooled.mean > worth and (wins_ties or pooled.mean > pooled.error):
             self.aim, self.references = aim, [seen]

@@ -11,7 +11,8 @@ from actors.driver.tuning.measure import Gain, Reading, mean
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
-WORTH = {Knob.LIMIT: 0.02, Knob.TOKENS: -0.01}  # gains that a longer queue and a larger request must bring
+WORTH = 0.02  # gain that a longer queue must bring
+TIE, MOST_TIE = 0.01, 0.03  # a larger request must not lose more than that, or than can be told from nothing
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
@@ -44,7 +45,7 @@ class Search:
         if self.base is None or self._trial is None or self._tried is None:
             return self._begin(seen, busy)
         gain = Gain.of(seen, self.base)
-        worth = WORTH[self._trial]
+        worth = WORTH if self._trial is Knob.LIMIT else -min(MOST_TIE, max(TIE, gain.error))
         if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
             return None
         # a longer queue must prove itself, a larger request need not
