@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.messages import Columns
+from actors.output import vector_file
 from actors.output.folder import REJECTS, publish
-
-Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 PLAN_PROPERTY = "rayembed.plan"  # in the footer of each part: the fingerprint of the run
 
 _MAX_DETAIL = 500
-_VECTOR_LEAF = "embedding.list.element"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +45,19 @@ def write_part(
     path: Path,
     schema: pa.Schema,
     ids: pa.Array,
-    vectors: Vectors,
+    vectors: vector_file.Vectors,
     keep: Sequence[pa.Array],
     properties: dict[str, str],
     writer: str,
 ) -> None:
-    """Publish one part. `vectors` is [n, dim] in the schema's element type, without a copy being made of it."""
-    flat = pa.array(vectors.reshape(-1))
-    embedding = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("embedding").type)
-    table = pa.Table.from_arrays([ids, embedding, *keep], schema=schema)
-    publish(path, lambda hidden: _write(hidden, table, properties), writer)
+    """Publish one part. `vectors` is C-contiguous [n, dim] in the schema's element type; no copy is made of it."""
+    others = pa.Table.from_arrays([ids, *keep], schema=schema.remove(schema.get_field_index("embedding")))
+
+    def write(hidden: Path) -> None:
+        with hidden.open("wb") as file:
+            vector_file.write(file, schema, others, vectors, properties)
+
+    publish(path, write, writer)
 
 
 def write_rejects(
@@ -80,27 +77,3 @@ def write_rejects(
         schema=reject_schema(columns),
     )
     publish(target / name, lambda hidden: pq.write_table(table, hidden), writer)
-
-
-@lru_cache(maxsize=8)
-def _leaves(schema: pa.Schema) -> frozenset[str]:
-    """The paths of Parquet's own columns: a nested Arrow column has some below it."""
-    file = io.BytesIO()
-    pq.ParquetWriter(file, schema).close()
-    columns = pq.ParquetFile(file).schema
-    return frozenset(columns.column(i).path for i in range(len(columns)))
-
-
-def _write(path: Path, table: pa.Table, properties: dict[str, str]) -> None:
-    # Vectors hardly repeat or compress: dictionary, statistics and a codec would cost more CPU than all the rest
-    others = _leaves(table.schema) - {_VECTOR_LEAF}
-    with pq.ParquetWriter(
-        path,
-        table.schema,
-        compression={**dict.fromkeys(others, "zstd"), _VECTOR_LEAF: "none"},
-        use_dictionary=sorted(others - {"id"}),
-        write_statistics=["id"],
-        write_page_checksum=True,
-    ) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(properties)
