@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import aiohttp
 import httpx
 import numpy as np
-from httpx_aiohttp import AiohttpTransport
 
 from actors.embedder.dialects import DIALECTS, Answer, Request
 from actors.embedder.faults import Fault, Kind
+from actors.embedder.transport import WholeBodyTransport
 from actors.errors import UserError
 from actors.messages import Endpoint
 
@@ -31,8 +31,7 @@ class EmbeddingClient:
         if endpoint.api_key_env:
             headers["authorization"] = f"Bearer {_key(endpoint.api_key_env)}"
         self._http = httpx.AsyncClient(
-            # httpx's API at half the CPU of its own transport; the number of connections follows our limit
-            transport=AiohttpTransport(limits=httpx.Limits(max_connections=100_000, keepalive_expiry=30)),
+            transport=WholeBodyTransport(),
             headers=headers,
             timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S, pool=None),
         )

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from actors.embedder.dialects import base64_list
 from actors.embedder.dialects.base import Answer, Request
 from actors.embedder.dialects.floats import FloatList
 from actors.embedder.faults import Fault, Kind
@@ -73,7 +74,7 @@ class OpenAI:
         return Request("POST", f"{_v1(url)}/embeddings", _encode(body))
 
     def answer(self, body: bytes, texts: int) -> Answer:
-        if read := self._floats.read(body, texts):
+        if read := base64_list.read(body, texts) or self._floats.read(body, texts):
             return Answer(*read)
         try:
             reply = _decode_reply(body)
@@ -110,17 +111,7 @@ def _v1(url: str) -> str:
 
 
 def _in_order(items: list[_Item]) -> npt.NDArray[np.float32]:
-    """float32[n, dim], row i being the item whose `index` is i."""
-    given = [item.embedding for item in items]
-    size = len(given[0]) if given and isinstance(given[0], bytes) else 0
-    in_order = [item.index for item in items] == list(range(len(items)))
-    if size and size % 4 == 0 and in_order and all(isinstance(each, bytes) and len(each) == size for each in given):
-        return np.frombuffer(bytearray().join(given), "<f4").reshape(len(items), -1)  # type: ignore[arg-type]
-    return _one_by_one(items)
-
-
-def _one_by_one(items: list[_Item]) -> npt.NDArray[np.float32]:
-    """The same, whatever the order and the encoding. Raises Fault."""
+    """float32[n, dim], row i being the item whose `index` is i. Raises Fault."""
     vectors: npt.NDArray[np.float32] | None = None
     placed = bytearray(len(items))
     for item in items:
