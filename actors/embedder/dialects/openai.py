@@ -15,9 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.dialects import base64_list
 from actors.embedder.dialects.base import Answer, Request
-from actors.embedder.dialects.floats import FloatList
+from actors.embedder.dialects.embedding_list import EmbeddingList
 from actors.embedder.faults import Fault, Kind
 
 _encode = msgspec.json.Encoder().encode
@@ -67,14 +66,14 @@ _decode_models = msgspec.json.Decoder(_Models).decode
 
 class OpenAI:
     def __init__(self) -> None:
-        self._floats = FloatList()
+        self._list = EmbeddingList()
 
     def embed(self, url: str, model: str, texts: Sequence[str]) -> Request:
         body = {"model": model, "input": texts, "encoding_format": "base64"}
         return Request("POST", f"{_v1(url)}/embeddings", _encode(body))
 
     def answer(self, body: bytes, texts: int) -> Answer:
-        if read := base64_list.read(body, texts) or self._floats.read(body, texts):
+        if read := self._list.read(body, texts):
             return Answer(*read)
         try:
             reply = _decode_reply(body)
