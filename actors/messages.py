@@ -195,7 +195,8 @@ class Report:
     `starved_s`, `cpu_s` and `write_wait_s` are cumulative seconds: room at an endpoint but no text to
     send; CPU of this process; reading paused because finished parts were not yet written. `uptime_s` is since
     the embedder began: a driver that hears of it for the first time can tell whether it is itself the new one.
-    `sent_at` is on the clock of the events in `endpoints`.
+    `sent_at` is on the clock of the events in `endpoints`. `loop_s` is CPU of its event loop's thread, cumulative;
+    `idle_cores` are those of its machine since the last report. `leaving`: it was told to stop.
     """
 
     embedder: str
@@ -209,6 +210,9 @@ class Report:
     write_wait_s: float
     uptime_s: float = 0.0
     sent_at: float = 0.0
+    loop_s: float = 0.0
+    idle_cores: float = 0.0
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +264,11 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class DriverStatus:
-    """The whole pool as the driver has seen it for `seconds`, for the progress bar and the summary."""
+    """The whole pool as the driver has seen it for `seconds`, for the progress bar and the summary.
+
+    Shares are of the embedders' time, `loop_share` that of their event loops' CPU. `wanted` are embedders by node,
+    where the driver has heard of the node.
+    """
 
     endpoints: tuple[EndpointStatus, ...]
     seconds: float
@@ -272,7 +280,8 @@ class DriverStatus:
     starved_share: float
     write_wait_share: float
     cpu_s: float
-    cpu_share: float
+    loop_share: float
+    wanted: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)

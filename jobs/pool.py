@@ -35,7 +35,7 @@ class _Embedder:
 
 
 class Pool:
-    """Queue and driver beside the job, embedders on the nodes: `size` of them, or one on each node."""
+    """Queue and driver beside the job, embedders on the nodes: `size` of them, or as many as the driver wants."""
 
     def __init__(self, plan: Plan, batch: int | None, spec: JobSpec, bounds: Bounds, size: int | None) -> None:
         self._spec = spec
@@ -47,6 +47,7 @@ class Pool:
             ray.remote(DriverActor).options(name=DRIVER, **beside).remote(urls, bounds, spec.out, stamp())
         )
         self._embedders: dict[str, _Embedder] = {}
+        self._leaving: set[str] = set()
         self._queue_status: QueueStatus = _first_answer(self._queue.status)
         self._driver_status: DriverStatus = _first_answer(self._driver.status)
         self._reconcile()
@@ -86,6 +87,7 @@ class Pool:
 
     def _ended(self, name: str) -> None:
         ended = self._embedders.pop(name)
+        self._leaving.discard(name)
         try:
             ray.get(ended.run)
         except RayTaskError as error:
@@ -102,11 +104,21 @@ class Pool:
         for name, each in list(self._embedders.items()):
             if each.node not in nodes:
                 del self._embedders[name]
-        for i in range(self._size or len(nodes)):
-            node = nodes[i % len(nodes)]
-            name = f"{node[:12]}-{i // len(nodes)}"
+                self._leaving.discard(name)
+        wanted = {f"{node[:12]}-{place}": node for node, place in self._places(nodes)}
+        for name, node in wanted.items():
             if name not in self._embedders:
                 self._embedders[name] = self._start(name, node)
+        for name in self._embedders.keys() - wanted.keys() - self._leaving:
+            self._leaving.add(name)  # until its run has ended
+            self._embedders[name].handle.stop.remote()
+
+    def _places(self, nodes: list[str]) -> list[tuple[str, int]]:
+        """Node and number on it of each embedder that should be there."""
+        if self._size:
+            return [(nodes[i % len(nodes)], i // len(nodes)) for i in range(self._size)]
+        wanted = self._driver_status.wanted
+        return [(node, place) for node in nodes for place in range(wanted.get(node, 1))]
 
     def _start(self, name: str, node: str) -> _Embedder:
         place = NodeAffinitySchedulingStrategy(node, soft=False)

@@ -33,8 +33,8 @@ def judge(driver: DriverStatus) -> Verdict:
         return Verdict(
             "input", f"requests waited for input {driver.starved_share:.0%} of the time: use faster storage"
         )
-    if driver.cpu_share > _BUSY_CORE:
-        return Verdict("client", f"the embedders used {driver.cpu_share:.0%} of a core each: raise --actors")
+    if driver.loop_share > _BUSY_CORE:
+        return Verdict("client", f"the embedders used {driver.loop_share:.0%} of a core each: raise --actors")
     if overloaded > _NOTICEABLE * requests:
         return Verdict(
             "rate-limit",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from actors.driver.pool_size import NodeLoad, PoolSize
 from actors.driver.tuning import Decision, Observation, Policy
 from actors.messages import (
     Completion,
@@ -33,7 +34,7 @@ class _Embedder:
 
     report: Report
     heard: float
-    cpu_before_s: float  # used before its first report: starting up is not working
+    loop_share: float = 0.0  # of a core, between its last two reports
     seen: dict[str, EndpointReport] = field(default_factory=dict)
 
     @property
@@ -80,6 +81,8 @@ class Controller:
         self._ticked = 0.0
         self._starved_seen = 0.0
         self._gpu_samples: list[float] = []
+        self._size = PoolSize()
+        self._rows_seen = 0
 
     def report(self, report: Report, now: float) -> Orders:
         """Count what is new in the report and answer with this embedder's share."""
@@ -87,7 +90,9 @@ class Controller:
         known = self._embedders.get(report.embedder)
         if known is None or known.report.incarnation != report.incarnation:
             self._gone_cpu_s += known.report.cpu_s if known else 0.0
-            known = self._embedders[report.embedder] = _Embedder(report, now, report.cpu_s)
+            known = self._embedders[report.embedder] = _Embedder(report, now)
+        if (passed := report.uptime_s - known.report.uptime_s) > 0:
+            known.loop_share = (report.loop_s - known.report.loop_s) / passed
         known.report, known.heard = report, now
         for each in report.endpoints:
             endpoint = self._endpoints[each.endpoint]
@@ -111,6 +116,9 @@ class Controller:
             self._gpu_samples.append(gpu.utilisation)
         starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(alive)
         self._starved_seen = self._starved_s()
+        rows = sum(endpoint.rows for endpoint in self._endpoints.values())
+        self._size.look(_loads(alive.values()), (rows - self._rows_seen) / seconds, now)
+        self._rows_seen = rows
         lines = []
         for url, endpoint in self._endpoints.items():
             seen = self._observe(url, endpoint, seconds, starved, gpu)
@@ -119,23 +127,24 @@ class Controller:
         return lines
 
     def status(self) -> DriverStatus:
-        alive = self._alive(self._now)
+        counted = list(self._alive(self._now).values()) or self._left(self._now)
         seconds = self._now - (self._began or self._now)
-        elapsed = max(1e-9, seconds) * max(1, len(alive))
+        elapsed = max(1e-9, sum(each.report.uptime_s for each in counted))
         samples = self._gpu_samples
         cpu_s = self._gone_cpu_s + sum(each.report.cpu_s for each in self._embedders.values())
         return DriverStatus(
             endpoints=tuple(self._endpoint_status(url, each) for url, each in self._endpoints.items()),
             seconds=seconds,
-            embedders=len(alive),
+            embedders=len(counted),
             gpu=self._gpu(),
             gpu_mean=float(np.mean(samples)) if samples else None,
             gpu_p10=float(np.quantile(samples, 0.1)) if samples else None,
-            window_rows=sum(each.report.window_rows for each in alive.values()),
-            starved_share=min(1.0, self._starved_s() / elapsed),
-            write_wait_share=min(1.0, sum(each.report.write_wait_s for each in alive.values()) / elapsed),
+            window_rows=sum(each.report.window_rows for each in counted),
+            starved_share=min(1.0, sum(each.report.starved_s for each in counted) / elapsed),
+            write_wait_share=min(1.0, sum(each.report.write_wait_s for each in counted) / elapsed),
             cpu_s=cpu_s,
-            cpu_share=min(1.0, sum(each.report.cpu_s - each.cpu_before_s for each in alive.values()) / elapsed),
+            loop_share=min(1.0, sum(each.report.loop_s for each in counted) / elapsed),
+            wanted=self._size.wanted,
         )
 
     def _count(self, endpoint: _Endpoint, before: EndpointReport | None, now: EndpointReport) -> None:
@@ -151,11 +160,21 @@ class Controller:
 
     def _orders(self, embedder: str, now: float) -> Orders:
         names = sorted(self._alive(now))
+        if embedder not in names:  # it is leaving
+            return Orders({})
         place, pool = names.index(embedder), len(names)
         return Orders({url: _order(endpoint, pool, place) for url, endpoint in self._endpoints.items()})
 
     def _alive(self, now: float) -> dict[str, _Embedder]:
-        return {name: each for name, each in self._embedders.items() if now - each.heard <= SILENT_S}
+        return {
+            name: each
+            for name, each in self._embedders.items()
+            if now - each.heard <= SILENT_S and not each.report.leaving
+        }
+
+    def _left(self, now: float) -> list[_Embedder]:
+        """Those that were told to stop only just now."""
+        return [each for each in self._embedders.values() if each.report.leaving and now - each.heard <= SILENT_S]
 
     def _starved_s(self) -> float:
         return sum(each.report.starved_s for each in self._embedders.values())
@@ -252,6 +271,21 @@ def _order(endpoint: _Endpoint, pool: int, place: int) -> Order:
         requests_per_s=setting.requests_per_s and part * setting.requests_per_s,
         tokens_per_s=setting.tokens_per_s and part * setting.tokens_per_s,
     )
+
+
+def _loads(embedders: Iterable[_Embedder]) -> list[NodeLoad]:
+    by_node: dict[str, list[_Embedder]] = {}
+    for each in embedders:
+        by_node.setdefault(each.report.node, []).append(each)
+    return [
+        NodeLoad(
+            node=node,
+            embedders=len(there),
+            loop_share=sum(each.loop_share for each in there) / len(there),
+            idle_cores=max(there, key=lambda each: each.heard).report.idle_cores,
+        )
+        for node, there in by_node.items()
+    ]
 
 
 def _share(limit: int, pool: int, place: int) -> int:

@@ -18,6 +18,7 @@ from actors.embedder.client import EmbeddingClient
 from actors.embedder.gauges import Gauge, open_gauge
 from actors.embedder.intake import Intake
 from actors.embedder.lane import Lane
+from actors.embedder.machine import Machine
 from actors.embedder.open_part import OpenPart
 from actors.embedder.ports import DriverPort, QueuePort
 from actors.embedder.window import Window
@@ -62,7 +63,8 @@ class Embedder:
         self._starved_s = 0.0
         self._write_wait_s = 0.0
         self._writing = 0  # parts
-        self._began = time.monotonic()
+        self._began, self._thread_s = time.monotonic(), time.thread_time()
+        self._machine = Machine()
         self._stopping = False
         self._asking: asyncio.Timeout | None = None  # while a claim is on its way
         self._window = Window()
@@ -149,7 +151,7 @@ class Embedder:
             embedder=self._name,
             incarnation=self._incarnation,
             sequence=self._sequence,
-            held=tuple(self._held),
+            held=() if self._stopping else tuple(self._held),  # what is not done by now, others do
             done=done,
             wanted_rows=0 if self._stopping else max(0, self._window_goal() - self._rows_ahead()),
         )
@@ -276,6 +278,9 @@ class Embedder:
             write_wait_s=self._write_wait_s,
             uptime_s=time.monotonic() - self._began,
             sent_at=time.monotonic(),
+            loop_s=time.thread_time() - self._thread_s,
+            idle_cores=self._machine.idle_cores(),
+            leaving=self._stopping,
         )
 
 

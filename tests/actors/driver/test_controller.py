@@ -301,12 +301,20 @@ def test_the_shares_of_time_are_of_the_embedders_time() -> None:
         for name in "ab":
             spent = second - 10.0
             controller.report(
-                report(name, starved_s=spent / 2, write_wait_s=spent / 5, cpu_s=7.0 + spent / 4, window_rows=30),
+                report(
+                    name,
+                    starved_s=spent / 2,
+                    write_wait_s=spent / 5,
+                    cpu_s=7.0 + spent / 4,
+                    loop_s=spent / 4,
+                    uptime_s=spent,
+                    window_rows=30,
+                ),
                 second,
             )
         controller.tick(second)
     status = controller.status()
-    assert (status.starved_share, status.write_wait_share, status.cpu_share) == (0.5, 0.2, 0.25)
+    assert (status.starved_share, status.write_wait_share, status.loop_share) == (0.5, 0.2, 0.25)
     assert (status.cpu_s, status.window_rows, status.embedders) == (19.0, 60, 2)
 
 
@@ -353,7 +361,27 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
     assert msgspec.json.decode(msgspec.json.encode(lines)) == lines
 
 
+def test_one_that_is_leaving_gives_its_share_to_the_others_at_once() -> None:
+    controller = Controller({URL: Steps(Setting(9, 1, 1))})
+    assert limits(heard(controller, ["a", "b"], 10.0)) == [5, 4]
+    assert controller.report(report("b", work(3), leaving=True), 10.1).by_endpoint == {}
+    assert limits(heard(controller, ["a"], 10.2)) == [9]
+    controller.tick(10.3)
+    status = controller.status()
+    assert (status.embedders, status.endpoints[0].rows) == (1, 30)
+    assert status.wanted == {"n": 1}
+
+
+def test_when_all_are_leaving_their_shares_are_still_known() -> None:
+    controller = Controller({URL: Steps()})
+    controller.report(report("a", uptime_s=1.0), 10.0)
+    controller.tick(10.0)
+    controller.report(report("a", uptime_s=5.0, starved_s=1.0, leaving=True), 14.0)
+    controller.tick(14.0)
+    assert (controller.status().embedders, controller.status().starved_share) == (1, 0.2)
+
+
 def test_status_before_anything_was_heard() -> None:
     status = Controller({URL: Steps()}).status()
-    assert (status.embedders, status.cpu_share, status.starved_share, status.window_rows) == (0, 0, 0, 0)
+    assert (status.embedders, status.loop_share, status.starved_share, status.window_rows) == (0, 0, 0, 0)
     assert (status.endpoints[0].limit, status.endpoints[0].decision) == (8, "start")
