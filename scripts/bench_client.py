@@ -46,18 +46,25 @@ ROLES = {  # what a process is, by a word of its command line
 
 @dataclass(slots=True)
 class Usage:
-    """CPU seconds of each process and the most memory (resident, MiB) of each role, of a tree of processes."""
+    """CPU seconds of each process with its role, and the most memory (resident, MiB) of each role, of a tree."""
 
-    cpu_s: dict[int, float] = field(default_factory=dict)
+    cpu_s: dict[int, tuple[str, float]] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
 
     def look(self, root: psutil.Process) -> None:
         for each in [root, *root.children(recursive=True)]:
             with suppress(psutil.Error), each.oneshot():
                 times = each.cpu_times()
-                self.cpu_s[each.pid] = times.user + times.system
                 role = "job" if each.pid == root.pid else _role(" ".join(each.cmdline()))
+                self.cpu_s[each.pid] = role, times.user + times.system
                 self.memory[role] = max(self.memory.get(role, 0.0), each.memory_info().rss / 2**20)
+
+    def by_role(self) -> dict[str, float]:
+        """CPU seconds."""
+        sums: dict[str, float] = {}
+        for role, seconds in self.cpu_s.values():
+            sums[role] = sums.get(role, 0.0) + seconds
+        return sums
 
 
 def _role(command: str) -> str:
@@ -69,7 +76,7 @@ class Run:
     """`start_s`: from the launch to the first texts at the server; `seconds`: from there to the last text."""
 
     rows: int
-    cpu_s: float
+    cpu_s: dict[str, float]
     seconds: float
     start_s: float
     memory: dict[str, float]
@@ -77,12 +84,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`cpu_s` and `wall_s` are per million rows, from the slope."""
+    """`cpu_s` (of each role) and `wall_s` are per million rows, from the slope."""
 
     client: str
     dim: int
     wire: str
-    cpu_s: float
+    cpu_s: dict[str, float]
     wall_s: float
     start_s: float
     memory: dict[str, float]
@@ -107,7 +114,9 @@ def main() -> None:
             from bench_client_peers import commands
 
             clients |= commands(folder)
-        print(f"{'client':20s} {'dim':>5s} {'wire':7s} {'CPU s/M':>8s} {'rows/s':>8s} {'start':>6s}  peak MiB")
+        print(
+            f"{'client':20s} {'dim':>5s} {'wire':7s} {'CPU s/M':>8s} {'rows/s':>8s} {'start':>6s}  CPU s/M / peak MiB"
+        )
         for dim in given.dims:
             for wire in given.wires:
                 for client, command in clients.items():
@@ -151,7 +160,7 @@ def measure(command: Sequence[str], corpus: Path, folder: Path, dim: int, wire: 
             time.sleep(SAMPLE_S)
         if job.returncode or first is None or last is None:
             raise SystemExit(f"{command[:4]} failed with {job.returncode}:\n{log.read_text()[-2000:]}")
-    return Run(rows, sum(usage.cpu_s.values()), last - first, first - began, usage.memory)
+    return Run(rows, usage.by_role(), last - first, first - began, usage.memory)
 
 
 def slope(client: str, dim: int, wire: str, runs: Sequence[Run]) -> Cell:
@@ -161,7 +170,7 @@ def slope(client: str, dim: int, wire: str, runs: Sequence[Run]) -> Cell:
         client=client,
         dim=dim,
         wire=wire,
-        cpu_s=(large.cpu_s - small.cpu_s) / millions,
+        cpu_s={role: (used - small.cpu_s.get(role, 0.0)) / millions for role, used in large.cpu_s.items()},
         wall_s=(large.seconds - small.seconds) / millions,
         start_s=min(small.start_s, large.start_s),
         memory=large.memory,
@@ -169,9 +178,10 @@ def slope(client: str, dim: int, wire: str, runs: Sequence[Run]) -> Cell:
 
 
 def show(cell: Cell) -> None:
-    memory = ", ".join(f"{role} {most:.0f}" for role, most in sorted(cell.memory.items()))
+    roles = sorted(cell.memory, key=lambda role: -cell.cpu_s[role])
+    memory = ", ".join(f"{role} {cell.cpu_s[role]:.1f} / {cell.memory[role]:.0f}" for role in roles)
     print(
-        f"{cell.client:20s} {cell.dim:5d} {cell.wire:7s} {cell.cpu_s:8.1f} {1e6 / cell.wall_s:8.0f} "
+        f"{cell.client:20s} {cell.dim:5d} {cell.wire:7s} {sum(cell.cpu_s.values()):8.1f} {1e6 / cell.wall_s:8.0f} "
         f"{cell.start_s:5.1f}s  {memory}",
         flush=True,
     )
