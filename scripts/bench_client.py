@@ -115,7 +115,7 @@ def main() -> None:
 
             clients |= commands(folder)
         print(
-            f"{'client':20s} {'dim':>5s} {'wire':7s} {'CPU s/M':>8s} {'rows/s':>8s} {'start':>6s}  CPU s/M / peak MiB"
+            f"{'client':20s} {'dim':>5s} {'wire':7s} {'CPU s/M':>8s} {'rows/s':>8s} {'start':>6s}  s/M / peak MiB"
         )
         for dim in given.dims:
             for wire in given.wires:
