@@ -41,7 +41,11 @@ def judge(driver: DriverStatus) -> Verdict:
             f"{overloaded} of {requests} requests were refused: raise the server's or the key's limits",
         )
     if driver.gpu_mean is None:
-        return Verdict("server", "the server is the limit; no GPU utilisation could be read to say more")
+        return Verdict(
+            "server",
+            f"the server is the limit, the embedders used {driver.loop_share:.0%} of a core each; "
+            "no GPU utilisation could be read to say more",
+        )
     if driver.gpu_mean >= 0.9:
         return Verdict(
             "server", f"GPU {driver.gpu_mean:.0%} busy: the server is the limit; add a GPU and an --endpoint"

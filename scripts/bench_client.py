@@ -56,6 +56,8 @@ class Usage:
             with suppress(psutil.Error), each.oneshot():
                 times = each.cpu_times()
                 role = "job" if each.pid == root.pid else _role(" ".join(each.cmdline()))
+                if role == "other" and each.pid in self.cpu_s:
+                    role = self.cpu_s[each.pid][0]  # an actor that has ended
                 self.cpu_s[each.pid] = role, times.user + times.system
                 self.memory[role] = max(self.memory.get(role, 0.0), each.memory_info().rss / 2**20)
 
@@ -178,8 +180,8 @@ def slope(client: str, dim: int, wire: str, runs: Sequence[Run]) -> Cell:
 
 
 def show(cell: Cell) -> None:
-    roles = sorted(cell.memory, key=lambda role: -cell.cpu_s[role])
-    memory = ", ".join(f"{role} {cell.cpu_s[role]:.1f} / {cell.memory[role]:.0f}" for role in roles)
+    roles = sorted(cell.memory, key=lambda role: -cell.cpu_s.get(role, 0.0))
+    memory = ", ".join(f"{role} {cell.cpu_s.get(role, 0.0):.1f} / {cell.memory[role]:.0f}" for role in roles)
     print(
         f"{cell.client:20s} {cell.dim:5d} {cell.wire:7s} {sum(cell.cpu_s.values()):8.1f} {1e6 / cell.wall_s:8.0f} "
         f"{cell.start_s:5.1f}s  {memory}",

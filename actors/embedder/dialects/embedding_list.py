@@ -9,6 +9,7 @@ numbers, which simdjson then parses in cache.
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -49,8 +50,8 @@ class _Cut(NamedTuple):
 _decode = msgspec.json.Decoder(_Rest).decode
 
 
-class EmbeddingList:
-    """Reads answers one after another, in memory that it keeps."""
+class EmbeddingList(threading.local):
+    """Reads answers one after another, in memory that it keeps, and each thread for itself."""
 
     def __init__(self) -> None:
         self._parser = simdjson.Parser()

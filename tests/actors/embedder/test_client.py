@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -87,6 +89,42 @@ async def test_many_requests_at_a_time_on_one_client(server: EmbeddingServer) ->
     assert server.stats()["max_inflight"] == 150
     vectors = np.concatenate([answer.vectors for answer in answers])
     np.testing.assert_array_equal(vectors, vectors_of([f"n{i}" for i in range(150)], DIM))
+
+
+@pytest.mark.parametrize("base64", [True, False])
+async def test_a_large_answer_is_decoded_beside_the_event_loop(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, base64: bool
+) -> None:
+    monkeypatch.setattr("actors.embedder.client._LARGE_BYTES", 100)
+    server.behave(ignore_base64=not base64)
+    async with client_of(server.url) as client:
+        answers = await asyncio.gather(*(client.embed(TEXTS, DIM) for _ in range(8)))
+        for answer in answers:
+            np.testing.assert_array_equal(answer.vectors, vectors_of(TEXTS, DIM))
+        assert client.decode_s > 0
+        server.behave(wrong="nan")
+        with pytest.raises(Fault) as raised:
+            await client.embed(TEXTS, DIM)
+    assert raised.value.kind is Kind.WRONG_ANSWER
+
+
+@pytest.mark.parametrize("coding", ["chunked", "gzip", "until it hangs up"])
+async def test_an_answer_may_come_in_any_form_that_http_has(coding: str) -> None:
+    body = msgspec.json.encode(
+        {"data": [{"index": i, "embedding": row.tobytes()} for i, row in enumerate(vectors_of(TEXTS, DIM))]}
+    )
+    if coding == "chunked":
+        pieces = [body[i : i + 100] for i in range(0, len(body), 100)]
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        content = b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    elif coding == "gzip":
+        packed = gzip.compress(body)
+        content = b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n%s" % (len(packed), packed)
+    else:
+        content = b"\r\n" + body
+    async with answering(b"HTTP/1.1 200 OK\r\n" + content) as url, client_of(url) as client:
+        answer = await client.embed(TEXTS, DIM)
+    np.testing.assert_array_equal(answer.vectors, vectors_of(TEXTS, DIM))
 
 
 async def test_the_models_of_a_server(server: EmbeddingServer) -> None:
