@@ -195,8 +195,8 @@ class Report:
     `starved_s`, `cpu_s` and `write_wait_s` are cumulative seconds: room at an endpoint but no text to
     send; CPU of this process; reading paused because finished parts were not yet written. `uptime_s` is since
     the embedder began: a driver that hears of it for the first time can tell whether it is itself the new one.
-    `sent_at` is on the clock of the events in `endpoints`. `loop_s` is CPU of its event loop and of decoding,
-    cumulative; `idle_cores` are those of its machine since the last report. `leaving`: it was told to stop.
+    `sent_at` is on the clock of the events in `endpoints`. `loop_s` is CPU of its event loop, cumulative;
+    `idle_cores` are those of its machine since the last report. `leaving`: it was told to stop.
     """
 
     embedder: str

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 
 import aiohttp
 import httpx
@@ -19,7 +17,6 @@ from actors.errors import UserError
 from actors.messages import Endpoint
 
 _CONNECT_S = 10.0
-_LARGE_BYTES = 1 << 22  # an answer that takes milliseconds to decode, for which nothing else may wait
 _READ_S = 300.0  # between two pieces of an answer: a large batch on a CPU server takes minutes
 
 
@@ -29,9 +26,7 @@ class EmbeddingClient:
     def __init__(self, endpoint: Endpoint) -> None:
         """Raises UserError when the variable that should hold the key is not set."""
         self.endpoint = endpoint
-        self.decode_s = 0.0  # CPU of the thread for large answers
         self._dialect = DIALECTS[endpoint.dialect]
-        self._thread = ThreadPoolExecutor(1, "decode")
         # a proxy that compresses vectors costs CPU on both sides and saves next to nothing
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if endpoint.api_key_env:
@@ -48,30 +43,16 @@ class EmbeddingClient:
         With `dim`, vectors of another dimension are a fault too.
         """
         body = await self._send(self._dialect.embed(self.endpoint.url, self.endpoint.model, texts))
-        if len(body) <= _LARGE_BYTES:
-            return self._decode(body, len(texts), dim)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._decode_large, body, len(texts), dim)
+        answer = await _to_the_end(self._dialect.answer(body, len(texts)))
+        _check(answer, dim)
+        return answer
 
     async def models(self) -> list[str]:
         """Names of the models the server says it has. Raises Fault."""
         return self._dialect.model_names(await self._send(self._dialect.models(self.endpoint.url)))
 
     async def aclose(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
         await self._http.aclose()
-
-    def _decode(self, body: bytes, texts: int, dim: int | None) -> Answer:
-        answer = self._dialect.answer(body, texts)
-        _check(answer, dim)
-        return answer
-
-    def _decode_large(self, body: bytes, texts: int, dim: int | None) -> Answer:
-        began = time.thread_time()
-        try:
-            return self._decode(body, texts, dim)
-        finally:
-            self.decode_s += time.thread_time() - began
 
     async def _send(self, request: Request) -> bytes:
         try:
@@ -81,6 +62,17 @@ class EmbeddingClient:
         if response.status_code != 200:
             raise self._dialect.fault(response.status_code, response.headers, response.content)
         return response.content
+
+
+async def _to_the_end(decoding: Generator[None, None, Answer]) -> Answer:
+    """Its result. The event loop's other tasks run whenever it yields."""
+    while True:
+        try:
+            next(decoding)
+        except StopIteration as done:
+            answer: Answer = done.value
+            return answer
+        await asyncio.sleep(0)
 
 
 def _why(error: BaseException) -> str:

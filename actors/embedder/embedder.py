@@ -77,7 +77,7 @@ class Embedder:
         self._intake = Intake(self._spec)
         self._writer = ThreadPoolExecutor(WRITERS, "write")
         self._gauge: Gauge | None = await asyncio.to_thread(open_gauge, self._spec.endpoints)
-        self._clients = clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
+        clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
         self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
         try:
             await self._work()
@@ -278,7 +278,7 @@ class Embedder:
             write_wait_s=self._write_wait_s,
             uptime_s=time.monotonic() - self._began,
             sent_at=time.monotonic(),
-            loop_s=time.thread_time() - self._thread_s + sum(each.decode_s for each in self._clients),
+            loop_s=time.thread_time() - self._thread_s,
             idle_cores=self._machine.idle_cores(),
             leaving=self._stopping,
         )

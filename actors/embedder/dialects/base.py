@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,8 +34,11 @@ class Dialect(Protocol):
 
     def embed(self, url: str, model: str, texts: Sequence[str]) -> Request: ...
 
-    def answer(self, body: bytes, texts: int) -> Answer:
-        """Raises Fault(WRONG_ANSWER) when `body` does not hold one vector for each of the `texts`."""
+    def answer(self, body: bytes, texts: int) -> Generator[None, None, Answer]:
+        """Returns the answer, having yielded after every few milliseconds of work.
+
+        Raises Fault(WRONG_ANSWER) when `body` does not hold one vector for each of the `texts`.
+        """
         ...
 
     def models(self, url: str) -> Request:

@@ -9,7 +9,7 @@ numbers, which simdjson then parses in cache.
 from __future__ import annotations
 
 import re
-import threading
+from collections.abc import Generator
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -20,6 +20,7 @@ import simdjson
 
 _FIRST = re.compile(rb'"embedding"\s*:\s*(["\[])')
 _LOOK_BYTES = 4096  # where the first vector begins in every answer we know
+_BASE64_BYTES, _NUMBERS_BYTES = 1 << 22, 1 << 20  # are decoded in 2 to 4 ms; then others may run
 _QUOTE, _PADDING = ord('"'), ord("=")
 
 Vectors = npt.NDArray[np.float32]
@@ -50,14 +51,14 @@ class _Cut(NamedTuple):
 _decode = msgspec.json.Decoder(_Rest).decode
 
 
-class EmbeddingList(threading.local):
-    """Reads answers one after another, in memory that it keeps, and each thread for itself."""
+class EmbeddingList:
+    """Reads answers in memory that it keeps, several of them at a time."""
 
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
 
-    def read(self, body: bytes, texts: int) -> tuple[Vectors, int | None] | None:
-        """float32[texts, dim] in the order of `index`, and the tokens that the server counted.
+    def read(self, body: bytes, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
+        """float32[texts, dim] in the order of `index`, and the tokens that the server counted; yields now and then.
 
         None when not all vectors are encoded alike, or anything is wrong: whoever reads it more slowly says what.
         """
@@ -66,7 +67,7 @@ class EmbeddingList(threading.local):
             return None
         try:
             reply = _decode(cut.rest)
-            vectors = _from_base64(cut.vectors) if cut.in_base64 else self._from_numbers(cut.vectors)
+            vectors = yield from _from_base64(cut.vectors) if cut.in_base64 else self._from_numbers(cut.vectors)
         except (msgspec.DecodeError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
             return None
         index = [item.index for item in reply.data]
@@ -78,10 +79,13 @@ class EmbeddingList(threading.local):
             vectors = vectors[np.argsort(index)]
         return vectors, reply.usage.prompt_tokens or None if reply.usage else None
 
-    def _from_numbers(self, lists: list[memoryview]) -> Vectors:
+    def _from_numbers(self, lists: list[memoryview]) -> Generator[None, None, Vectors]:
         """Raises ValueError where a list is not one of numbers, or not as long as the first."""
         vectors: Vectors | None = None
+        step = max(1, _NUMBERS_BYTES // lists[0].nbytes)
         for i, each in enumerate(lists):
+            if i and i % step == 0:
+                yield
             # not by a name: the parser can go on only when nobody holds what it gave
             vector = np.frombuffer(cast(Any, self._parser.parse(each)).as_buffer(of_type="d"))
             if vectors is None:
@@ -93,8 +97,20 @@ class EmbeddingList(threading.local):
         return vectors
 
 
-def _from_base64(strings: list[memoryview]) -> Vectors:
+def _from_base64(strings: list[memoryview]) -> Generator[None, None, Vectors]:
     """Raises ValueError where a string is no base64 of whole float32."""
+    step = max(1, _BASE64_BYTES // strings[0].nbytes)
+    vectors = _decoded(strings[:step])
+    if step >= len(strings):
+        return vectors
+    together = np.empty((len(strings), vectors.shape[1]), np.float32)
+    for start in range(0, len(strings), step):
+        together[start : start + step] = _decoded(strings[start : start + step]) if start else vectors
+        yield
+    return together
+
+
+def _decoded(strings: list[memoryview]) -> Vectors:
     if strings[0][-1] != _PADDING:
         values = pybase64.b64decode_as_bytearray(b"".join(strings), validate=True)
     else:  # padding ends what can be decoded at once

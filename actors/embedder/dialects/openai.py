@@ -6,7 +6,7 @@ Source: OpenAI's API specification and the servers that follow it (vLLM, TEI, In
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
@@ -72,8 +72,8 @@ class OpenAI:
         body = {"model": model, "input": texts, "encoding_format": "base64"}
         return Request("POST", f"{_v1(url)}/embeddings", _encode(body))
 
-    def answer(self, body: bytes, texts: int) -> Answer:
-        if read := self._list.read(body, texts):
+    def answer(self, body: bytes, texts: int) -> Generator[None, None, Answer]:
+        if read := (yield from self._list.read(body, texts)):
             return Answer(*read)
         try:
             reply = _decode_reply(body)

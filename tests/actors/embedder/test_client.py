@@ -91,23 +91,6 @@ async def test_many_requests_at_a_time_on_one_client(server: EmbeddingServer) ->
     np.testing.assert_array_equal(vectors, vectors_of([f"n{i}" for i in range(150)], DIM))
 
 
-@pytest.mark.parametrize("base64", [True, False])
-async def test_a_large_answer_is_decoded_beside_the_event_loop(
-    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, base64: bool
-) -> None:
-    monkeypatch.setattr("actors.embedder.client._LARGE_BYTES", 100)
-    server.behave(ignore_base64=not base64)
-    async with client_of(server.url) as client:
-        answers = await asyncio.gather(*(client.embed(TEXTS, DIM) for _ in range(8)))
-        for answer in answers:
-            np.testing.assert_array_equal(answer.vectors, vectors_of(TEXTS, DIM))
-        assert client.decode_s > 0
-        server.behave(wrong="nan")
-        with pytest.raises(Fault) as raised:
-            await client.embed(TEXTS, DIM)
-    assert raised.value.kind is Kind.WRONG_ANSWER
-
-
 @pytest.mark.parametrize("coding", ["chunked", "gzip", "until it hangs up"])
 async def test_an_answer_may_come_in_any_form_that_http_has(coding: str) -> None:
     body = msgspec.json.encode(

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.embedder.dialects.embedding_list import EmbeddingList
+from actors.embedder.dialects.embedding_list import EmbeddingList, Vectors
 
 READER = EmbeddingList()
+
+
+def read_whole(body: bytes, texts: int) -> tuple[Vectors, int | None] | None:
+    decoding = READER.read(body, texts)
+    while True:
+        try:
+            next(decoding)
+        except StopIteration as done:
+            return done.value
 
 
 def encoded(row: list[float], as_base64: bool) -> object:
@@ -32,11 +41,35 @@ def test_vectors_in_the_order_of_their_index(
     numbers = st.floats(-1e6, 1e6, width=32)
     given_rows = data.draw(st.lists(st.lists(numbers, min_size=dim, max_size=dim), min_size=rows, max_size=rows))
     order = data.draw(st.permutations(range(rows)))
-    read = READER.read(body_of(given_rows, as_base64, list(order), spaced), rows)
+    read = read_whole(body_of(given_rows, as_base64, list(order), spaced), rows)
     assert read is not None
     np.testing.assert_array_equal(read[0], np.array(given_rows, np.float32))
     assert read[0].dtype == np.float32
     assert read[1] == 7
+
+
+@pytest.mark.parametrize("as_base64", [True, False])
+@pytest.mark.parametrize("dim", [300, 301])
+def test_a_large_answer_lets_others_run_and_several_may_be_read_at_a_time(
+    as_base64: bool, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_BASE64_BYTES", "_NUMBERS_BYTES"):
+        monkeypatch.setattr(f"actors.embedder.dialects.embedding_list.{name}", 10_000)
+    rows = [
+        np.random.default_rng(seed).standard_normal((50, dim)).astype(np.float32).astype(float).tolist()
+        for seed in range(3)
+    ]
+    reading = {i: READER.read(body_of(each, as_base64, list(range(50))), 50) for i, each in enumerate(rows)}
+    steps = 0
+    while reading:
+        for i, each in list(reading.items()):
+            try:
+                next(each)
+                steps += 1
+            except StopIteration as done:
+                np.testing.assert_array_equal(done.value[0], np.array(rows[i], np.float32))
+                del reading[i]
+    assert steps >= 3 * 5
 
 
 GOOD = body_of([[1.0, 2.0, 3.0]] * 3, True, [0, 1, 2])
@@ -64,11 +97,11 @@ NUMBERS = body_of([[1.0, 2.0]] * 3, False, [0, 1, 2])
     ],
 )
 def test_it_says_nothing_where_anything_is_wrong(body: bytes) -> None:
-    assert READER.read(body, 3) is None
-    assert READER.read(GOOD, 3) is not None
+    assert read_whole(body, 3) is None
+    assert read_whole(GOOD, 3) is not None
 
 
 @pytest.mark.parametrize("texts", [2, 4])
 def test_another_number_of_vectors(texts: int) -> None:
-    assert READER.read(GOOD, texts) is None
-    assert READER.read(NUMBERS, texts) is None
+    assert read_whole(GOOD, texts) is None
+    assert read_whole(NUMBERS, texts) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from email.utils import format_datetime
 from typing import Any
 
@@ -22,6 +22,14 @@ from tests.servers.vectors import vectors_of
 DIALECT = OpenAI()
 
 
+def finished(decoding: Generator[None, None, Answer]) -> Answer:
+    while True:
+        try:
+            next(decoding)
+        except StopIteration as done:
+            return done.value
+
+
 def base64_of(row: Sequence[float]) -> str:
     return base64.b64encode(np.array(row, "<f4").tobytes()).decode()
 
@@ -36,12 +44,12 @@ def reply(embeddings: Sequence[object], indices: Sequence[int] | None = None, **
 
 
 def answer(body: bytes, texts: int) -> Answer:
-    return DIALECT.answer(body, texts)
+    return finished(DIALECT.answer(body, texts))
 
 
 def wrong(body: bytes, texts: int) -> Fault:
     with pytest.raises(Fault) as raised:
-        DIALECT.answer(body, texts)
+        finished(DIALECT.answer(body, texts))
     assert raised.value.kind is Kind.WRONG_ANSWER
     return raised.value
 
@@ -262,7 +270,7 @@ def test_no_names_where_none_can_be_read(body: bytes) -> None:
 )
 def test_floats_that_are_no_answer_are_a_fault(items: list[dict[str, Any]]) -> None:
     with pytest.raises(Fault) as raised:
-        OpenAI().answer(msgspec.json.encode({"data": items}), 2)
+        finished(OpenAI().answer(msgspec.json.encode({"data": items}), 2))
     assert raised.value.kind is Kind.WRONG_ANSWER
 
 
@@ -273,7 +281,8 @@ def test_the_same_reader_reads_one_answer_after_another() -> None:
         data = [{"index": i, "embedding": row.tolist()} for i, row in enumerate(some)]
         for order in (data, data[::-1]):
             body = msgspec.json.encode({"object": "list", "data": order, "usage": {"prompt_tokens": 9}})
-            got = dialect.answer(body, len(some))
+            got = finished(dialect.answer(body, len(some)))
             np.testing.assert_array_equal(got.vectors, some)
             assert got.tokens == 9
-        assert dialect.answer(b'{"data":[{"index":0,"embedding":[1]}]}', 1).vectors.tolist() == [[1.0]]
+        one = finished(dialect.answer(b'{"data":[{"index":0,"embedding":[1]}]}', 1))
+        assert one.vectors.tolist() == [[1.0]]
