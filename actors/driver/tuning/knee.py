@@ -306,7 +306,9 @@ class Knee:
         limit, tokens = aim.limit, min(MOST_TOKENS, self._memory.room(int(factor * aim.tokens)))
         shared = Knob.LIMIT not in self._room.pinned and self._rows >= factor * self._cap.rows(limit, self._rows)
         if shared:
-            limit = max(1, int(limit / factor))
+            limit = int(limit / factor)
+            if limit < LEAST:
+                return None
         elif reading.capped > CAPPED:
             return None
         if (tokens < 1.15 * aim.tokens and limit == aim.limit) or reading.tokens / reading.rate > ENOUGH_S:
