@@ -23,6 +23,7 @@ START = Aim(8, 8192)
 CONTACT_LIMIT = 1  # until the first answer
 MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
 CANARY_ABOVE = 1.05  # of the largest size that worked
+ROUND_TRIPS = 2.0  # of a window: a server that sorts its queue answers long texts for a while, then short
 BURSTS, FEW_BURSTS, WAIT_S = 8, 4, 4.0  # of a window; few do when so many do not come in time
 LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
@@ -235,7 +236,7 @@ class Knee:
         return self._take(step, seen.now)
 
     def _enough(self, reading: Reading, state: State, seen: Observation, obeyed: float) -> bool:
-        if reading.seconds < max(state.least_s, reading.latency_s):
+        if reading.seconds < max(state.least_s, ROUND_TRIPS * reading.latency_s):
             return False
         waited = seen.complete_to - max(obeyed, self._after)
         late = waited > max(WAIT_S, 5 * reading.latency_s)
