@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from actors.driver.tuning.measure import Reading
 
+LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 MOST_WINDOW_S = 4.0  # an undecided window is extended up to here
 
 

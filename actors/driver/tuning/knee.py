@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.driver.tuning.aims import Aim, Knob, Room, State, Step
+from actors.driver.tuning.aims import LEAST, Aim, Knob, Room, State, Step
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
 from actors.driver.tuning.canary import Canary
 from actors.driver.tuning.hold import Hold
@@ -17,6 +17,7 @@ from actors.driver.tuning.measure import History, Reading
 from actors.driver.tuning.quota import FIRST, Quota, Rate
 from actors.driver.tuning.refusals import Cap, Memory
 from actors.driver.tuning.search import Search
+from actors.driver.tuning.strain import CUT_S, Strain
 from actors.messages import Failure
 
 START = Aim(8, 8192)
@@ -25,7 +26,6 @@ MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
 CANARY_ABOVE = 1.05  # of the largest size that worked
 ROUND_TRIPS = 2.0  # of a window: a server that sorts its queue answers long texts for a while, then short
 BURSTS, FEW_BURSTS, WAIT_S = 8, 4, 4.0  # of a window; few do when so many do not come in time
-LEAST = 2  # in flight: with one the GPU waits for the next while an answer is on its way
 LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
 TOO_MANY = 429  # a server that is only just starting says 503
@@ -35,9 +35,8 @@ ENOUGH_S = (
     0.25  # of work in a request: what a request costs beside its texts is little then, and a trial takes long
 )
 FULL = 0.8  # of a request's budget is tokens, the rest padding
-CUT, TIMEOUT_CUT, CUT_S, ALIVE_S = 0.7, 0.5, 1.0, 5.0
+ALIVE_S = 5.0
 MANY_BROKEN = 0.1  # as a share of the answers of CUT_S; fewer failures are not for load
-HELD_S = 60.0  # for which no more tokens are in flight than after a cut
 GAUGE_LAG_S = 1.0  # gauges tell of the last second
 
 
@@ -56,8 +55,7 @@ class Knee:
         self._unloaded_tokens = 1
         self._obeyed: float | None = None  # since when all do as ordered
         self._after = 0.0  # windows begin no earlier
-        self._cut_at = -CUT_S
-        self._held: int | None = None  # tokens in flight after the last cut
+        self._strain = Strain()
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
         self._room = Room(
             self._most_limit,
@@ -127,25 +125,24 @@ class Knee:
     # errors
 
     def _broken(self, state: State, seen: Observation) -> str | None:
-        if seen.now - self._cut_at > HELD_S:
-            self._held = None
+        self._strain.forget(seen.now)
         broken = [each for each in seen.failures if each.kind in ("backend", "transport")]
         memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
         if memory:
             return self._out_of_memory(state, memory, seen.now)
         bad = self._memory.bad
         broken = [each for each in broken if bad is None or each.size < bad]  # the rest are stragglers
+        if self._strain.held:  # so are those that were sent before the last cut was obeyed
+            obeyed = seen.now if self._obeyed is None else self._obeyed
+            broken = [each for each in broken if each.at - each.latency_s >= obeyed]
         alive = self._history.between(seen.now - ALIVE_S, seen.now)
-        if not broken or not alive or seen.now - self._cut_at < CUT_S:
+        if not broken or not alive or not self._strain.listens(seen.now):
             return None
         self._after = seen.complete_to
         if len(broken) < MANY_BROKEN * len(self._history.between(seen.now - CUT_S, seen.now)):
             return None
-        self._cut_at = seen.now
-        cut = TIMEOUT_CUT if all(each.kind == "transport" for each in broken) else CUT
-        aim = Aim(max(1, int(cut * self._aim.limit)), self._aim.tokens)
-        self._held = aim.limit * aim.tokens
-        return self._take(Step(aim, f"{broken[0].kind} at a size that worked: overloaded", search=True), seen.now)
+        limit, reason = self._strain.cut(broken, self._aim, seen.now)
+        return self._take(Step(Aim(limit, self._aim.tokens), reason, search=True), seen.now)
 
     def _out_of_memory(self, state: State, failures: Sequence[Failure], now: float) -> str:
         reason = f"out of memory at {min(each.size for each in failures)} tokens"
@@ -292,10 +289,8 @@ class Knee:
         unloaded_s = (self._unloaded_s or 0.0) * tokens / START.tokens
         request = reading.tokens * max(1.0, tokens / self._aim.tokens)
         bearable = math.ceil(reading.rate / request * max(LATENCY_S, 2 * unloaded_s))
-        if self._held is not None:
-            bearable = min(bearable, max(1, self._held // tokens))
-            return self._fit(bearable)
-        return self._fit(max(LEAST_LIMIT, bearable))
+        held = self._strain.most(tokens)
+        return self._fit(min(max(LEAST_LIMIT, bearable), held) if held else max(LEAST_LIMIT, bearable))
 
     def _least_limit(self, reading: Reading) -> int:
         """As many as are being worked on at this rate (Little), if a larger request takes longer in proportion."""

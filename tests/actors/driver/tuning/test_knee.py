@@ -176,14 +176,28 @@ def test_failures_of_sizes_that_worked_cut_once_a_second() -> None:
     ground = Ground(Knee(Bounds()), grows_with_limit)
     ground.until("holding")
     limit, tokens = ground.setting.limit, ground.setting.batch_tokens
+    most = max(2, int(0.3 * limit))
     for _ in range(4):
         ground.failures = [failure(ground.now, "backend", size=100)] * 80
         ground.tick()
-        assert ground.decisions[-1].setting.limit <= int(0.7 * limit)
-    most = int(0.7 * limit) * tokens
+        assert ground.setting.limit * ground.setting.batch_tokens <= most * tokens
     settings = [ground.tick().setting for _ in range(120)]
-    assert 0.6 * most < max(each.limit * each.batch_tokens for each in settings) <= most
-    assert max(each.limit * each.batch_tokens for each in [ground.tick().setting for _ in range(400)]) > most
+    assert 0.6 * most * tokens < max(each.limit * each.batch_tokens for each in settings) <= most * tokens
+    settings = [ground.tick().setting for _ in range(400)]
+    assert max(each.limit * each.batch_tokens for each in settings) > most * tokens
+
+
+def test_a_backend_that_fails_however_few_are_in_flight_does_not_fail_for_load() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit)
+    ground.until("holding")
+    limit, least = ground.setting.limit, ground.setting.limit
+    while "not for load" not in ground.decisions[-1].reason:
+        ground.failures = [failure(ground.now, "backend", size=100)] * 80
+        ground.tick()
+        least = min(least, ground.setting.limit)
+        assert ground.now < 60
+    assert least <= 2
+    assert ground.setting.limit == limit
 
 
 def test_few_failures_among_many_answers_are_not_for_load() -> None:
