@@ -155,12 +155,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a hosted API says may still be asked, and for how many seconds that has to do; None: it does not say.
+
+    `at` is when it said so, in seconds on the clock of whoever tells it.
+    """
+
+    at: float
+    requests: float | None
+    requests_reset_s: float
+    tokens: float | None
+    tokens_reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointReport:
     """What one embedder did at one endpoint. Counters only grow, so a lost report loses no row in any sum.
 
     `completions` and `failures` are those since the last report; `inflight` and `limit` are of this moment.
     `unique_texts` counts texts that were embedded, `rows` the output rows they stand for. `order` is the version of
-    the order that has been followed since `obeyed_at`.
+    the order that has been followed since `obeyed_at`. Of `truncated` rows only the beginning was embedded.
     """
 
     endpoint: str
@@ -172,11 +186,13 @@ class EndpointReport:
     rows: int
     unique_texts: int
     tokens: int
+    truncated: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     completions: tuple[Completion, ...] = ()
     failures: tuple[Failure, ...] = ()
     order: int = 0
     obeyed_at: float = 0.0
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +276,7 @@ class EndpointStatus:
     requests: int
     retries: int
     errors: dict[str, int]
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +320,8 @@ class JobSpec:
     """All that an embedder is told when it starts.
 
     `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
-    `patience_s` is how long an endpoint may be away before the job gives up.
+    `patience_s` is how long an endpoint may be away before the job gives up. `truncate`: texts that are too long
+    for the model are cut, not rejected.
     """
 
     out: str
@@ -314,3 +332,4 @@ class JobSpec:
     part_properties: dict[str, str]
     first_orders: Orders
     patience_s: float
+    truncate: bool = True

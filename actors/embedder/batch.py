@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,14 @@ class Batch:
     """The texts of one request, and where their vectors belong, in the same order.
 
     `lengths` are the texts' UTF-8 bytes; `canary` is the number of the canary that it is, 0: none.
+    `truncated`: its texts are the beginnings of the rows' texts.
     """
 
     texts: list[str]
     places: tuple[Places, ...]
     lengths: Ints
     canary: int = 0
+    truncated: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -55,6 +57,23 @@ class Batch:
         step = max(1, min(most_rows, len(self) - 1))
         return [self._slice(start, min(start + step, len(self))) for start in range(0, len(self), step)]
 
+    def by_length(self) -> Batch:
+        """The same texts, the shortest first."""
+        places = [Places(each.part, each.rows[at : at + 1]) for each in self.places for at in range(len(each.rows))]
+        order = np.argsort(self.lengths, kind="stable")
+        return replace(
+            self,
+            texts=[self.texts[i] for i in order],
+            places=tuple(places[i] for i in order),
+            lengths=self.lengths[order],
+        )
+
+    def shortened(self, share: float) -> Batch:
+        """The first characters of each text, so many of them."""
+        texts = [text[: int(share * len(text))] for text in self.texts]
+        lengths = np.array([len(text.encode()) for text in texts], np.int64)
+        return replace(self, texts=texts, lengths=lengths, truncated=True)
+
     def place(self, vectors: npt.NDArray[np.float32]) -> None:
         """Hand each open part its vectors."""
         start = 0
@@ -74,4 +93,6 @@ class Batch:
             if len(rows):
                 places.append(Places(each.part, rows))
             at += len(each.rows)
-        return Batch(self.texts[start:stop], tuple(places), self.lengths[start:stop])
+        return replace(
+            self, texts=self.texts[start:stop], places=tuple(places), lengths=self.lengths[start:stop], canary=0
+        )

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Generator, Sequence
 
 import aiohttp
 import httpx
 import numpy as np
 
+from actors.embedder.answer_time import MOST_S
 from actors.embedder.dialects import DIALECTS, Answer, Request
+from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import Fault, Kind
 from actors.embedder.transport import WholeBodyTransport
 from actors.errors import UserError
-from actors.messages import Endpoint
+from actors.messages import Allowance, Endpoint
 
 _CONNECT_S = 10.0
-_READ_S = 300.0  # between two pieces of an answer: a large batch on a CPU server takes minutes
 
 
 class EmbeddingClient:
@@ -26,6 +28,7 @@ class EmbeddingClient:
     def __init__(self, endpoint: Endpoint) -> None:
         """Raises UserError when the variable that should hold the key is not set."""
         self.endpoint = endpoint
+        self.allowance: Allowance | None = None  # what the server last said may still be asked
         self._dialect = DIALECTS[endpoint.dialect]
         # a proxy that compresses vectors costs CPU on both sides and saves next to nothing
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -34,31 +37,38 @@ class EmbeddingClient:
         self._http = httpx.AsyncClient(
             transport=WholeBodyTransport(),
             headers=headers,
-            timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S, pool=None),
         )
 
-    async def embed(self, texts: Sequence[str], dim: int | None) -> Answer:
+    async def embed(self, texts: Sequence[str], dim: int | None, read_s: float = MOST_S) -> Answer:
         """One vector for each text. Raises Fault for whatever else comes back.
 
-        With `dim`, vectors of another dimension are a fault too.
+        With `dim`, vectors of another dimension are a fault too; so is no word of an answer for `read_s` seconds.
         """
-        body = await self._send(self._dialect.embed(self.endpoint.url, self.endpoint.model, texts))
+        body = await self._send(self._dialect.embed(self.endpoint.url, self.endpoint.model, texts), read_s)
         answer = await _to_the_end(self._dialect.answer(body, len(texts)))
         _check(answer, dim)
         return answer
 
     async def models(self) -> list[str]:
         """Names of the models the server says it has. Raises Fault."""
-        return self._dialect.model_names(await self._send(self._dialect.models(self.endpoint.url)))
+        return self._dialect.model_names(await self._send(self._dialect.models(self.endpoint.url), MOST_S))
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _send(self, request: Request) -> bytes:
+    async def _send(self, request: Request, read_s: float) -> bytes:
+        timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=None)
         try:
-            response = await self._http.request(request.method, request.url, content=request.body)
+            response = await self._http.request(request.method, request.url, content=request.body, timeout=timeout)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise Fault(Kind.STARTING, f"no connection within {_CONNECT_S:.0f} s") from error
+        except TimeoutError as error:
+            raise Fault(Kind.TIMEOUT, f"no answer within {read_s:.0f} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Fault(Kind.STARTING, _why(error)) from error
         except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise Fault(Kind.TRANSPORT, _why(error)) from error
+        self.allowance = allowance(response.headers, time.monotonic()) or self.allowance
         if response.status_code != 200:
             raise self._dialect.fault(response.status_code, response.headers, response.content)
         return response.content
@@ -99,7 +109,8 @@ def fatal(endpoint: Endpoint, fault: Fault) -> UserError:
             1,
         )
     status = f"status {fault.status}: " if fault.status else ""
-    return UserError(f"{endpoint.url} cannot be used ({fault.kind}: {status}{fault.detail})", 1)
+    why = f"{fault.kind}: {status}{fault.detail}"
+    return UserError(f"{endpoint.url} cannot be used ({why}); run the same command again to go on", 1)
 
 
 def _key(variable: str) -> str:
@@ -120,10 +131,11 @@ def _may_be_a_key(name: str) -> bool:
 def _check(answer: Answer, dim: int | None) -> None:
     vectors = answer.vectors
     if dim is not None and vectors.shape[1] != dim:
-        raise Fault(Kind.WRONG_ANSWER, f"vectors of {vectors.shape[1]} dimensions came, {dim} were expected")
+        why = f"vectors of {vectors.shape[1]} dimensions came, {dim} were expected"
+        raise Fault(Kind.WRONG_ANSWER, why, sound=True)
     # one pass finds all: a NaN or infinity anywhere makes the row's squared length so, an all-zero row makes it 0
     lengths = np.einsum("ij,ij->i", vectors, vectors)
     if not np.isfinite(lengths).all():
-        raise Fault(Kind.WRONG_ANSWER, "a vector holds NaN or infinity")
+        raise Fault(Kind.WRONG_ANSWER, "a vector holds NaN or infinity", sound=True)
     if not lengths.all():
-        raise Fault(Kind.WRONG_ANSWER, "a vector is all zero")
+        raise Fault(Kind.WRONG_ANSWER, "a vector is all zero", sound=True)

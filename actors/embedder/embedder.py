@@ -82,6 +82,8 @@ class Embedder:
         try:
             await self._work()
         finally:
+            for lane in self._lanes.values():
+                await lane.aclose()
             for client in clients:
                 await client.aclose()
             self._intake.close()
@@ -96,7 +98,14 @@ class Embedder:
 
     def _lane(self, client: EmbeddingClient) -> Lane:
         order = self._spec.first_orders.by_endpoint[client.endpoint.url]
-        return Lane(client, self._spec.dim, self._spec.patience_s, order, self._window)
+        url, spec = client.endpoint.url, self._spec
+
+        def elsewhere() -> bool:
+            return any(lane.works for other, lane in self._lanes.items() if other != url)
+
+        return Lane(
+            client, spec.dim, spec.patience_s, order, self._window, truncate=spec.truncate, elsewhere=elsewhere
+        )
 
     async def _work(self) -> None:
         try:

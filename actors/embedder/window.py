@@ -61,6 +61,18 @@ class Window:
         self._parts[number] = part
         self._something.set()
 
+    def give_back(self, batch: Batch) -> None:
+        """What was taken and could not be sent waits again."""
+        start = 0
+        for each in batch.places:
+            number = next(self._number)
+            lengths = batch.lengths[start : start + len(each.rows)]
+            self._coming.append(np.stack([lengths, np.full(len(each.rows), number, np.int64), each.rows]))
+            self._parts[number] = each.part
+            start += len(each.rows)
+        self._coming_rows += len(batch)
+        self._something.set()
+
     def take(self, most_rows: int, most_tokens: int, *, largest: bool = False) -> Batch | None:
         """Cut the next request: at most `most_rows` texts, with rows x longest within `most_tokens` tokens.
 

@@ -39,7 +39,7 @@ def score(name: str, profile: Profile, law: Tally, best: Tally) -> Score:
         share=law.rate(start, stop) / best.rate(start, stop),
         t95=None if reached is None else max(0.0, reached - profile.ramp_from),
         refused=law.count("overloaded"),
-        too_large=law.count("too_large"),
+        too_large=law.count("too_many_inputs"),
         oom=law.count("backend"),
         p99_s=law.p99(start),
         final=(final.limit, final.batch_rows, final.batch_tokens),

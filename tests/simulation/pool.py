@@ -17,7 +17,7 @@ import numpy as np
 
 from actors.driver.tuning.base import Decision, Observation, Policy, Setting
 from actors.embedder.cuts import cut
-from actors.embedder.lane import NEARLY
+from actors.embedder.line import NEARLY
 from actors.embedder.pace import Pace
 from actors.embedder.valve import Valve
 from actors.messages import Completion, Failure, GpuSample, Order

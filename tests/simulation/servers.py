@@ -128,7 +128,7 @@ class Direct:
 
     def arrive(self, request: Request, reply: Reply) -> None:
         if self.most_rows and request.rows > self.most_rows:
-            return reply(Answer("too_large", most_rows=self.most_rows if self.names_limit else None))
+            return reply(Answer("too_many_inputs", most_rows=self.most_rows if self.names_limit else None))
         if self.cap is not None and self._held >= self.cap:
             return reply(OVERLOADED)
         if self.cap_texts is not None and self._texts + request.rows > self.cap_texts:
@@ -192,7 +192,7 @@ class Merging:
 
     def arrive(self, request: Request, reply: Reply) -> None:
         if request.rows > self.most_rows:
-            return reply(Answer("too_large", most_rows=self.most_rows))
+            return reply(Answer("too_many_inputs", most_rows=self.most_rows))
         if self._texts + request.rows > self.cap_texts:
             return reply(OVERLOADED)
         self._texts += request.rows
@@ -268,7 +268,7 @@ class Hosted:
         self._requests = min(self.requests_per_s * self.burst_s, self._requests + self.requests_per_s * passed)
         self._tokens = min(self.tokens_per_s * self.burst_s, self._tokens + self.tokens_per_s * passed)
         if request.tokens > self.most_tokens or request.rows > 2048:
-            return reply(Answer("too_large"))
+            return reply(Answer("too_many_inputs"))
         if self._requests < 1 or self._tokens < request.tokens:
             return reply(Answer("overloaded", retry_after_s=self.retry_after_s))
         self._requests -= 1

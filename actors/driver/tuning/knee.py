@@ -155,7 +155,7 @@ class Knee:
         return self._take(Step(Aim(state.aim.limit, tokens), reason, search=True), now)
 
     def _too_many_rows(self, seen: Observation) -> str | None:
-        failures = [each for each in seen.failures if each.kind == "too_large"]
+        failures = [each for each in seen.failures if each.kind == "too_many_inputs"]
         if not failures:
             return None
         told = [each.most_rows for each in failures if each.most_rows]

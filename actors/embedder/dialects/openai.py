@@ -5,11 +5,7 @@ Source: OpenAI's API specification and the servers that follow it (vLLM, TEI, In
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
-from time import time
 
 import msgspec
 import numpy as np
@@ -17,25 +13,10 @@ import numpy.typing as npt
 
 from actors.embedder.dialects.base import Answer, Request
 from actors.embedder.dialects.embedding_list import EmbeddingList
+from actors.embedder.dialects.errors import fault
 from actors.embedder.faults import Fault, Kind
 
 _encode = msgspec.json.Encoder().encode
-
-# TEI: "batch size 33 > maximum allowed batch size 32"
-_MOST_ROWS = re.compile(r"maximum allowed batch size (\d+)")
-_MAX_DETAIL = 300
-
-_KINDS = {
-    401: Kind.AUTH,
-    403: Kind.AUTH,
-    404: Kind.NOT_FOUND,
-    408: Kind.TRANSPORT,
-    413: Kind.TOO_LARGE,
-    429: Kind.OVERLOADED,
-    503: Kind.OVERLOADED,
-    # TEI's answer when inference failed, also for a batch shared with another client
-    424: Kind.BACKEND,
-}
 
 
 class _Item(msgspec.Struct):
@@ -95,14 +76,7 @@ class OpenAI:
             return []
 
     def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-        text = body[:4096].decode(errors="replace")
-        detail = _message(text)
-        if most_rows := _MOST_ROWS.search(detail):
-            return Fault(Kind.TOO_LARGE, detail, status, most_rows=int(most_rows[1]))
-        if status == 429 and "insufficient_quota" in text:
-            return Fault(Kind.QUOTA, detail, status)
-        otherwise = Kind.BACKEND if status >= 500 else Kind.BAD_REQUEST
-        return Fault(_KINDS.get(status, otherwise), detail, status, retry_after_s=_retry_after(headers))
+        return fault(status, headers, body)
 
 
 def _v1(url: str) -> str:
@@ -129,27 +103,3 @@ def _in_order(items: list[_Item]) -> npt.NDArray[np.float32]:
         vectors[item.index] = vector
         placed[item.index] = 1
     return vectors if vectors is not None else np.empty((0, 0), np.float32)
-
-
-def _message(text: str) -> str:
-    """What the error says for itself, in one line: servers wrap it in four different envelopes."""
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        value = text
-    for key in ("error", "message", "detail"):
-        if isinstance(value, dict) and key in value:
-            value = value[key]
-    return " ".join(str(value).split())[:_MAX_DETAIL]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from OpenAI's `retry-after-ms` or the standard `retry-after`, which is seconds or a date."""
-    value = headers.get("retry-after", "")
-    for number, unit_s in ((headers.get("retry-after-ms", ""), 0.001), (value, 1.0)):
-        with suppress(ValueError):
-            return max(0.0, float(number) * unit_s)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (TypeError, ValueError):
-        return None

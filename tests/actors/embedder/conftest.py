@@ -17,7 +17,8 @@ _ssl_context = cache(httpx.create_ssl_context)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses between two attempts, no look for a GPU, the system's certificates read once."""
     monkeypatch.setattr(httpx, "create_ssl_context", _ssl_context)
-    monkeypatch.setattr("actors.embedder.lane._backoff", lambda _: 0.001)
+    monkeypatch.setattr("actors.embedder.delivery._backoff", lambda _: 0.001)
+    monkeypatch.setattr("actors.embedder.line._look_again", lambda _: 0.001)
     monkeypatch.setattr("actors.embedder.embedder.open_gauge", lambda _: None)
 
 

@@ -211,15 +211,15 @@ async def test_a_redirect_is_not_followed() -> None:
     assert (fault.kind, fault.status) == (Kind.BAD_REQUEST, 308)
 
 
-async def test_a_name_that_nobody_has_is_a_transport_fault() -> None:
-    assert (await fault_of("http://nobody.invalid:80")).kind is Kind.TRANSPORT
+async def test_a_name_that_nobody_has_is_a_server_that_is_not_there_yet() -> None:
+    assert (await fault_of("http://nobody.invalid:80")).kind is Kind.STARTING
 
 
-async def test_a_port_where_nobody_listens_is_a_transport_fault() -> None:
+async def test_a_port_where_nobody_listens_is_a_server_that_is_not_there_yet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     fault = await fault_of(f"http://127.0.0.1:{port}")
-    assert (fault.kind, fault.detail) == (Kind.TRANSPORT, "connection refused")
+    assert (fault.kind, fault.detail) == (Kind.STARTING, "connection refused")
 
 
 async def test_a_cancelled_request_leaves_the_client_usable(server: EmbeddingServer) -> None:
@@ -292,4 +292,4 @@ def test_what_ends_a_job_is_told_in_one_line_with_the_url_and_a_remedy() -> None
     missing = fatal(there, Fault(Kind.NOT_FOUND, "no model", 404)).message
     assert "'m'" in missing
     assert "--model" in missing
-    assert "status" not in fatal(there, Fault(Kind.TRANSPORT, "connection refused")).message
+    assert "status" not in fatal(there, Fault(Kind.STARTING, "connection refused")).message

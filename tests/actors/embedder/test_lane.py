@@ -144,7 +144,7 @@ async def test_more_texts_than_the_real_api_takes(server: EmbeddingServer) -> No
 async def test_one_text_too_large_is_rejected(server: EmbeddingServer) -> None:
     server.behave(fail_next=1, fail_status=413)
     async with lane_to(server.url) as lane:
-        assert rejects(await deliver(lane, ["a"])) == [(0, "too_large", 413)]
+        assert rejects(await deliver(lane, ["a"])) == [(0, "payload_too_large", 413)]
 
 
 async def test_overload_is_waited_out_as_long_as_the_server_asks(server: EmbeddingServer) -> None:

@@ -4,87 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 
-import msgspec
-import numpy as np
 import pytest
 
-from actors.corpus import Rows
-from actors.embedder.client import EmbeddingClient
-from actors.embedder.lane import Lane
-from actors.embedder.open_part import OpenPart
 from actors.embedder.pace import CATCH_UP_S
-from actors.embedder.window import Window
 from actors.errors import UserError
-from actors.messages import Endpoint, Order, Part
-from tests.servers.vectors import vectors_of
+from actors.messages import Order
+from tests.actors.embedder.scripted import HANG_UP, deliver, lane_to
 
-DIM = 32
 TEXTS = [f"text {i}" for i in range(8)]
 BAD = TEXTS[3]
-HANG_UP = 0
-Say = Callable[[list[str]], int | Awaitable[int]]  # the status; 200 with the right vectors
 pytestmark = pytest.mark.usefixtures("quick")
-
-
-class Server:
-    """Answers each request with the status that `say` gives for its texts."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self.asked: list[list[str]] = []
-        self.error_type = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-                texts = msgspec.json.decode(await reader.readexactly(length))["input"]
-                self.asked.append(texts)
-                said = self._say(texts)
-                status = said if isinstance(said, int) else await said
-                if status == HANG_UP:
-                    break
-                kind = self.error_type
-                body = msgspec.json.encode({"error": {"message": "as told", "type": kind}})
-                if status == 200:
-                    rows = [
-                        {"index": i, "embedding": row.tobytes()} for i, row in enumerate(vectors_of(texts, DIM))
-                    ]
-                    body = msgspec.json.encode({"data": rows})
-                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
-        writer.close()
-
-
-@asynccontextmanager
-async def lane_to(say: Say, patience_s: float = 30.0) -> AsyncIterator[tuple[Lane, Server]]:
-    server = Server(say)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    client = EmbeddingClient(Endpoint(url, "m", "openai", None))
-    try:
-        yield Lane(client, DIM, patience_s, Order(4, 1024, 1 << 20), Window()), server
-    finally:
-        await client.aclose()
-        listening.close()
-
-
-async def deliver(lane: Lane, texts: list[str]) -> list[tuple[int, str, int | None]]:
-    """The rejects; all other rows have the vector of their text."""
-    part = OpenPart(Part(0, "part", 0, 0, len(texts)), Rows(list(texts), None, ()), DIM, "float32")
-    window = Window()
-    window.add(part)
-    batch = window.take(len(texts), 1 << 20)
-    assert batch is not None
-    lane.start()
-    await lane.deliver(batch)
-    assert part.complete
-    good = [row for row in range(len(texts)) if row not in part._rejects]
-    np.testing.assert_array_equal(part._vectors[good], vectors_of(texts, DIM)[good])
-    return [(each.row, each.reason, each.status) for each in part._rejects.values()]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +60,7 @@ async def test_attempts_are_counted_for_each_kind_of_fault_by_itself() -> None:
 async def test_a_request_larger_than_all_that_worked_is_halved_once_the_server_has_proved_itself() -> None:
     async with lane_to(lambda asked: 500 if len(asked) > 3 else 200) as (lane, server):
         assert await deliver(lane, [20 * text for text in TEXTS]) == []
-        assert [len(asked) for asked in server.asked] == [8, 1, 4, 1, 2, 2, 2, 2]  # 1: a text of our own
+        assert [len(asked) for asked in server.asked] == [8, 1, 4, 2, 2, 2, 2]  # 1: a text of our own
 
 
 async def test_a_server_that_was_away_gets_the_whole_request_again() -> None:
@@ -168,7 +98,7 @@ async def test_an_endpoint_that_delivers_to_others_is_not_away() -> None:
 
 async def test_a_server_that_never_answers_is_away_after_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each attempt waits long: there must not be several of them, and several of the proof."""
-    monkeypatch.setattr("actors.embedder.client._READ_S", 0.3)
+    monkeypatch.setattr("actors.embedder.answer_time.MOST_S", 0.3)
     never = asyncio.Event()
 
     async def hang() -> int:
@@ -176,7 +106,7 @@ async def test_a_server_that_never_answers_is_away_after_its_patience(monkeypatc
         return 200
 
     async with lane_to(lambda _: hang(), patience_s=0.4) as (lane, server):
-        with pytest.raises(UserError, match="transport"):
+        with pytest.raises(UserError, match="timeout: no answer"):
             await deliver(lane, TEXTS)
         assert len(server.asked) <= 5
         never.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Generator, Sequence
-from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from actors.embedder.dialects import Answer
 from actors.embedder.dialects.openai import OpenAI
-from actors.embedder.faults import Fault, Kind, Then
+from actors.embedder.faults import Fault, Kind
 from tests.servers.vectors import vectors_of
 
 DIALECT = OpenAI()
@@ -148,102 +147,6 @@ def test_an_answer_without_one_vector_a_text_is_wrong(body: bytes, texts: int) -
 def test_what_came_instead_of_vectors_is_shown_in_short() -> None:
     assert "<html>" in wrong(b"<html>" + b"x" * 5000, 1).detail
     assert len(wrong(b"<html>" + b"x" * 5000, 1).detail) < 300
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, Kind.BAD_REQUEST),
-        (401, Kind.AUTH),
-        (403, Kind.AUTH),
-        (404, Kind.NOT_FOUND),
-        (408, Kind.TRANSPORT),
-        (413, Kind.TOO_LARGE),
-        (422, Kind.BAD_REQUEST),
-        (424, Kind.BACKEND),
-        (429, Kind.OVERLOADED),
-        (499, Kind.BAD_REQUEST),
-        (500, Kind.BACKEND),
-        (502, Kind.BACKEND),
-        (503, Kind.OVERLOADED),
-        (504, Kind.BACKEND),
-        (529, Kind.BACKEND),
-    ],
-)
-def test_what_a_status_means(status: int, kind: Kind) -> None:
-    found = fault(status, {"error": {"message": "no"}})
-    assert (found.kind, found.status, found.detail) == (kind, status, "no")
-
-
-def test_what_smaller_requests_may_help_never_ends_a_job() -> None:
-    splitting = {kind for kind in Kind if Fault(kind, "").policy.then is Then.SPLIT}
-    assert splitting >= {Kind.BACKEND, Kind.TOO_LARGE, Kind.BAD_REQUEST, Kind.WRONG_ANSWER}
-    assert splitting.isdisjoint({Kind.OVERLOADED, Kind.AUTH, Kind.NOT_FOUND})
-
-
-@pytest.mark.parametrize(
-    ("body", "detail"),
-    [
-        ({"error": {"message": "openai, vllm", "type": "x", "param": None, "code": 400}}, "openai, vllm"),
-        ({"error": "Unauthorized"}, "Unauthorized"),
-        ({"message": "tei", "code": 422, "type": "Validation"}, "tei"),
-        ({"object": "error", "message": "sglang", "type": "x", "param": None, "code": 400}, "sglang"),
-        ({"detail": "Not Found"}, "Not Found"),
-        ({"error": {"code": 500, "message": "llama\n\n  .cpp"}}, "llama .cpp"),
-        (b"plain words", "plain words"),
-        (b"", ""),
-        (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"[" * 4000, "[" * 300),
-    ],
-)
-def test_the_detail_is_what_the_server_says_for_itself(body: object, detail: str) -> None:
-    assert fault(400, body).detail == detail
-
-
-def test_a_body_that_repeats_the_whole_input_is_cut() -> None:
-    assert len(fault(422, {"detail": [{"input": "x" * 1_000_000}]}).detail) <= 300
-
-
-@pytest.mark.parametrize("status", [413, 422])
-def test_a_limit_on_texts_is_learnt_from_the_message(status: int) -> None:
-    message = "batch size 33 > maximum allowed batch size 32"
-    for body in ({"message": message, "code": status, "type": "Validation"}, {"error": message}):
-        found = fault(status, body)
-        assert (found.kind, found.most_rows) == (Kind.TOO_LARGE, 32)
-
-
-@pytest.mark.parametrize(("value", "seconds"), [("2", 2.0), ("0.5", 0.5), ("0", 0.0), ("-3", 0.0), (" 7 ", 7.0)])
-def test_retry_after_in_seconds(value: str, seconds: float) -> None:
-    assert fault(429, retry_after=value).retry_after_s == seconds
-
-
-@pytest.mark.parametrize("value", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "2015-10-21"])
-def test_a_retry_after_that_is_neither_seconds_nor_a_date_is_none(value: str) -> None:
-    assert fault(429, retry_after=value).retry_after_s is None
-    assert fault(429).retry_after_s is None
-
-
-def test_retry_after_in_milliseconds_is_the_finer_one() -> None:
-    assert fault(429, retry_after_ms="1500", retry_after="2").retry_after_s == 1.5
-
-
-def test_a_quota_that_is_spent_is_no_overload() -> None:
-    body = {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "param": None}}
-    found = fault(429, body)
-    assert found.policy.then is Then.STOP
-    assert found.policy.attempts == 1
-    assert found.kind is not Kind.OVERLOADED
-
-
-def test_retry_after_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    now = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
-    monkeypatch.setattr("actors.embedder.dialects.openai.time", now.timestamp)
-    later = format_datetime(now + timedelta(seconds=30), usegmt=True)
-    earlier = format_datetime(now - timedelta(seconds=30), usegmt=True)
-    assert fault(503, retry_after=later).retry_after_s == 30
-    assert fault(503, retry_after=earlier).retry_after_s == 0
 
 
 def test_the_names_of_models() -> None:

@@ -40,7 +40,7 @@ def test_nothing_grows_before_the_first_answer() -> None:
 
 def test_first_contact_learns_the_rows_that_a_413_names() -> None:
     ground = Ground(Knee(Bounds()), flat, answers=False)
-    ground.failures = [failure(0.1, "too_large", most_rows=32)]
+    ground.failures = [failure(0.1, "too_many_inputs", most_rows=32)]
     assert ground.tick().setting.batch_rows == 32
     ground.answers = True
     assert ground.run(20).batch_rows == 32
@@ -48,7 +48,7 @@ def test_first_contact_learns_the_rows_that_a_413_names() -> None:
 
 def test_a_413_without_a_name_halves_the_rows() -> None:
     ground = started(Ground(Knee(Bounds()), flat))
-    ground.failures = [failure(ground.now, "too_large", rows=90)]
+    ground.failures = [failure(ground.now, "too_many_inputs", rows=90)]
     assert ground.tick().setting.batch_rows == 45
 
 
