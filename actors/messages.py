@@ -260,7 +260,10 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """One endpoint as the driver sees it: the fields of a telemetry line, and the totals since the start."""
+    """One endpoint as the driver sees it: the fields of a telemetry line, and the totals since the start.
+
+    For `paced_s` seconds it was held back by what may be asked of it in a minute.
+    """
 
     endpoint: str
     limit: int
@@ -277,6 +280,7 @@ class EndpointStatus:
     retries: int
     errors: dict[str, int]
     truncated: int = 0
+    paced_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +309,8 @@ class DriverStatus:
 class Endpoint:
     """An embedding server. The key is named, never held: each process reads `api_key_env` itself.
 
-    `metrics_url` is where its GPU utilisation can be read, if the user says so.
+    `metrics_url` is where its GPU utilisation can be read, if the user says so. No more than `requests_per_minute`
+    and `tokens_per_minute` are asked of it, over the whole pool; None: any number.
     """
 
     url: str
@@ -313,6 +318,8 @@ class Endpoint:
     dialect: str
     api_key_env: str | None
     metrics_url: str | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

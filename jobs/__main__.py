@@ -58,6 +58,7 @@ _KEYS = {
     "actors": ("async_inference.actors", "--actors"),
     "batch": ("input.batch", "--batch"),
     "limit": ("input.limit", "--limit"),
+    "too_long": ("input.too_long", "--too-long"),
     "dtype": ("output.dtype", "--dtype"),
     "address": ("ray.address", "--address"),
 }
@@ -91,6 +92,11 @@ def cli() -> None:
 @click.option("--actors", type=_AUTO, help="Size of the pool of Ray actors.  [default: auto]")
 @click.option("--batch", type=_COUNT, help="Only the N-th data batch of the corpus.  [default: all]")
 @click.option("--limit", type=_COUNT, help="Only the first N rows.  [default: all]")
+@click.option(
+    "--too-long",
+    type=click.Choice(["truncate", "reject"]),
+    help="What becomes of texts longer than the model takes.  [default: truncate]",
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(

@@ -15,7 +15,7 @@ from actors.errors import FAILED, UserError
 from actors.messages import Endpoint
 from jobs.settings import Endpoint as EndpointSettings
 
-_PATIENCE_S = {Kind.TRANSPORT: 10.0, Kind.OVERLOADED: 120.0}  # nobody there; there, but still loading its model
+_ABSENT_S, _LOADING_S = 10.0, 120.0  # nobody is there; somebody is, but still loads the model
 _PROBE_TEXT = "A short text that every embedding model can take."
 
 T = TypeVar("T")
@@ -50,7 +50,15 @@ async def _find(servers: Sequence[EndpointSettings]) -> Found:
 
 async def _look(server: EndpointSettings) -> tuple[Endpoint, int, float]:
     dialect = "openai" if server.dialect in (None, "auto") else server.dialect or ""
-    endpoint = Endpoint(server.url, server.model or "", dialect, server.api_key_env, server.metrics_url)
+    endpoint = Endpoint(
+        url=server.url,
+        model=server.model or "",
+        dialect=dialect,
+        api_key_env=server.api_key_env,
+        metrics_url=server.metrics_url,
+        requests_per_minute=server.requests_per_minute,
+        tokens_per_minute=server.tokens_per_minute,
+    )
     if not endpoint.model:
         endpoint = replace(endpoint, model=await _with_client(endpoint, _only_model))
     started = monotonic()
@@ -72,7 +80,7 @@ async def _patiently(client: EmbeddingClient, ask: Callable[[EmbeddingClient], A
         try:
             return await ask(client)
         except Fault as fault:
-            if monotonic() - started >= _PATIENCE_S.get(fault.kind, 0.0):
+            if monotonic() - started >= _patience_s(fault):
                 raise _refusal(client.endpoint, fault) from fault
             if not said:
                 print(f"waiting for {client.endpoint.url} ({fault.detail})", file=sys.stderr)
@@ -80,8 +88,14 @@ async def _patiently(client: EmbeddingClient, ask: Callable[[EmbeddingClient], A
         await asyncio.sleep(0.5)
 
 
+def _patience_s(fault: Fault) -> float:
+    if fault.status is None:
+        return _ABSENT_S if fault.policy.away and fault.kind is not Kind.WRONG_ANSWER else 0.0
+    return _LOADING_S if fault.kind in (Kind.OVERLOADED, Kind.STARTING) else 0.0
+
+
 def _refusal(endpoint: Endpoint, fault: Fault) -> UserError:
-    if fault.kind is Kind.TRANSPORT:
+    if fault.kind in (Kind.STARTING, Kind.TRANSPORT) and fault.status is None:
         message = (
             f"no embedding server answers at {endpoint.url} ({fault.detail}); is it running, is the URL right?"
         )

@@ -37,15 +37,14 @@ class _Embedder:
 class Pool:
     """Queue and driver beside the job, embedders on the nodes: `size` of them, or as many as the driver wants."""
 
-    def __init__(self, plan: Plan, batch: int | None, spec: JobSpec, bounds: Bounds, size: int | None) -> None:
+    def __init__(
+        self, plan: Plan, batch: int | None, spec: JobSpec, bounds: dict[str, Bounds], size: int | None
+    ) -> None:
         self._spec = spec
         self._size = size
-        urls = [endpoint.url for endpoint in spec.endpoints]
         beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
         self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out)
-        self._driver = (
-            ray.remote(DriverActor).options(name=DRIVER, **beside).remote(urls, bounds, spec.out, stamp())
-        )
+        self._driver = ray.remote(DriverActor).options(name=DRIVER, **beside).remote(bounds, spec.out, stamp())
         self._embedders: dict[str, _Embedder] = {}
         self._leaving: set[str] = set()
         self._queue_status: QueueStatus = _first_answer(self._queue.status)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import psutil
 
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.errors import FAILED, INTERRUPTED, SOME_REJECTED, UserError
-from actors.messages import Columns, DriverStatus, JobSpec, Order, Orders, QueueStatus
+from actors.messages import Columns, DriverStatus, Endpoint, JobSpec, Order, Orders, QueueStatus
 from actors.output.folder import finished_parts, sweep
 from actors.output.parts import PLAN_PROPERTY
 from actors.output.run_file import begin_run, fingerprint, identity
@@ -122,9 +122,11 @@ def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
         batch_rows=job.settings.async_inference.request_rows,
         max_batch_rows=job.settings.async_inference.max_batch_size,
     )
+    by_endpoint = {each.url: _bounds_of(each, bounds) for each in job.found.endpoints}
     size = job.settings.async_inference.actors if job.settings.async_inference.enabled else 1
     with _interrupts() as interrupted:
-        pool = Pool(job.plan, job.settings.input.batch, _spec(job, plan_fingerprint, bounds, size), bounds, size)
+        spec = _spec(job, plan_fingerprint, bounds, size)
+        pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size)
         began = time.monotonic()
         try:
             queue, driver = _watch(pool, interrupted)
@@ -135,6 +137,12 @@ def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
         queue, driver = pool.stop() if interrupted else pool.finish()
         cpu_s = _cpu_seconds(pool, driver, local)
     return _sum_up(job, queue, driver, seconds=seconds, cpu_seconds=cpu_s, interrupted=bool(interrupted))
+
+
+def _bounds_of(endpoint: Endpoint, bounds: Bounds) -> Bounds:
+    """With what may be asked of this endpoint."""
+    requests, tokens = endpoint.requests_per_minute, endpoint.tokens_per_minute
+    return replace(bounds, requests_per_s=requests and requests / 60, tokens_per_s=tokens and tokens / 60)
 
 
 def _spec(job: Job, plan_fingerprint: str, bounds: Bounds, size: int | None) -> JobSpec:
@@ -149,6 +157,7 @@ def _spec(job: Job, plan_fingerprint: str, bounds: Bounds, size: int | None) -> 
         part_properties={PLAN_PROPERTY: plan_fingerprint},
         first_orders=Orders({endpoint.url: first for endpoint in job.found.endpoints}),
         patience_s=job.settings.patience_s,
+        truncate=job.settings.input.too_long == "truncate",
     )
 
 

@@ -149,7 +149,7 @@ def _endpoint(value: object) -> object:
     if isinstance(value, str):
         return {"url": value}
     if not isinstance(value, Mapping | Endpoint):
-        raise _expected("a URL, or a mapping with url and, if need be, model, api_key_env, dialect and metrics_url")
+        raise _expected("a URL, or a mapping with url and, if need be, its other keys")
     return value
 
 
@@ -167,6 +167,7 @@ Dialect = Annotated[str, BeforeValidator(_dialect)]
 BaseUrl = Annotated[str, BeforeValidator(_base_url)]
 Flag = Annotated[bool, _expects("true or false")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), _expects("a number of seconds, at least 0")]
+PerMinute = Annotated[float, Field(gt=0, allow_inf_nan=False), _expects("a number above 0")]
 Count = Annotated[int, Field(ge=1), _expects("a whole number of at least 1")]
 AutoCount = Annotated[
     Annotated[int, Field(ge=1)] | None,
@@ -174,6 +175,7 @@ AutoCount = Annotated[
     BeforeValidator(_auto_is_none),
 ]
 Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
+TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
 Preset = Annotated[
     Literal["conservative", "recommended", "aggressive"], _expects(f"null, {_one_of(list(PRESET_CONCURRENCY))}")
 ]
@@ -187,6 +189,7 @@ class Endpoint(_Model):
     """One embedding server; where a field is None the top level's holds.
 
     `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's; None looks at /metrics.
+    `requests_per_minute` and `tokens_per_minute` are the most that is asked of it; None: any number.
     """
 
     url: BaseUrl
@@ -194,10 +197,15 @@ class Endpoint(_Model):
     api_key_env: VariableName | None = None
     dialect: Dialect | None = None
     metrics_url: Location | None = None
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
 
 
 class Input(_Model):
-    """The corpus. `batch` is 1-based, in steps of `rows_per_batch` rows; None for `batch` or `limit` is all."""
+    """The corpus. `batch` is 1-based, in steps of `rows_per_batch` rows; None for `batch` or `limit` is all.
+
+    `too_long`: what becomes of a text that is longer than the model takes.
+    """
 
     paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
     text_column: Column = "text"
@@ -206,6 +214,7 @@ class Input(_Model):
     rows_per_batch: Count = 1_000_000
     batch: Count | None = None
     limit: Count | None = None
+    too_long: TooLong = "truncate"
 
 
 class Output(_Model):

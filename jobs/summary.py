@@ -18,7 +18,8 @@ class Summary:
 
     Once `complete`, `rows_total` = `rows_embedded` by this run + `rows_resumed`, which were already there,
     + `rows_rejected` by this run or an earlier one; with `--batch N` these cover the other batches too. `seconds`
-    is from the first lease to the last durable part, and rates are over it. `unique_texts` counts texts sent.
+    is from the first lease to the last durable part, and rates are over it. `unique_texts` counts texts sent; of
+    `rows_truncated` only the beginning was.
     """
 
     complete: bool
@@ -26,6 +27,7 @@ class Summary:
     rows_embedded: int
     rows_rejected: int
     rows_resumed: int
+    rows_truncated: int
     unique_texts: int
     tokens: int
     seconds: float
@@ -80,6 +82,7 @@ def summarise(
         rows_embedded=embedded,
         rows_rejected=rejects_there,
         rows_resumed=rows_there - rejects_there - embedded,
+        rows_truncated=sum(endpoint.truncated for endpoint in endpoints),
         unique_texts=sum(endpoint.unique_texts for endpoint in endpoints),
         tokens=tokens,
         seconds=round(seconds, 3),
@@ -118,6 +121,10 @@ def in_words(summary: Summary, out: Path) -> str:
         f"{summary.requests:,} requests, {summary.retries:,} retries, {summary.cpu_seconds:.1f} CPU-s",
         f"bound by: {summary.bound_by or 'nothing'} ({summary.advice})",
     ]
+    if summary.rows_truncated:
+        lines.append(
+            f"{summary.rows_truncated:,} of these texts were too long for the model: only their beginning was sent"
+        )
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items()))
     lines.append(f"vectors: {out}/part-*.parquet ({summary.dim} dimensions, {summary.model})")

@@ -35,6 +35,12 @@ def judge(driver: DriverStatus) -> Verdict:
         )
     if driver.loop_share > _BUSY_CORE:
         return Verdict("client", f"the embedders used {driver.loop_share:.0%} of a core each: raise --actors")
+    paced_s = max(endpoint.paced_s for endpoint in driver.endpoints)
+    if paced_s > _NOTICEABLE * driver.seconds:
+        return Verdict(
+            "rate-limit",
+            f"requests waited for the rate limit {paced_s / driver.seconds:.0%} of the time: have it raised",
+        )
     if overloaded > _NOTICEABLE * requests:
         return Verdict(
             "rate-limit",

@@ -19,10 +19,11 @@ class DriverActor:
     It then goes on from the settings in its own telemetry of this job, which began at the stamp `job_began`.
     """
 
-    def __init__(self, endpoints: list[str], bounds: Bounds, out: str, job_began: str) -> None:
+    def __init__(self, bounds: dict[str, Bounds], out: str, job_began: str) -> None:
+        """`bounds` of each endpoint."""
         make_policy = POLICIES[DEFAULT_POLICY]
         before = last_settings(out, job_began)
-        self._controller = Controller({url: make_policy(bounds, before.get(url)) for url in endpoints})
+        self._controller = Controller({url: make_policy(each, before.get(url)) for url, each in bounds.items()})
         self._telemetry = Telemetry(out)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 

@@ -12,6 +12,7 @@ import numpy as np
 from actors.driver.pool_size import NodeLoad, PoolSize
 from actors.driver.tuning import Decision, Observation, Policy
 from actors.messages import (
+    Allowance,
     Completion,
     DriverStatus,
     EndpointReport,
@@ -58,12 +59,17 @@ class _Endpoint:
     tokens: int = 0
     requests: int = 0
     retries: int = 0
+    truncated: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    allowance: Allowance | None = None  # the newest
+    paced_s: float = 0.0
 
     def decide(self, seen: Observation) -> None:
         before = self.decision.setting
         self.decision = self.policy.decide(seen)
-        self.version += self.decision.setting != before
+        self.paced_s += seen.seconds if self.decision.paced else 0.0
+        now = self.decision.setting
+        self.version += (now.tuned, now.canary) != (before.tuned, before.canary)
 
 
 class Controller:
@@ -100,6 +106,9 @@ class Controller:
             endpoint.completions += [replace(event, at=event.at + known.ahead_s) for event in each.completions]
             endpoint.failures += [replace(event, at=event.at + known.ahead_s) for event in each.failures]
             known.seen[each.endpoint] = each
+            if each.allowance:
+                allowance = replace(each.allowance, at=each.allowance.at + known.ahead_s)
+                endpoint.allowance = max(endpoint.allowance or allowance, allowance, key=lambda told: told.at)
         if self._first_answer is None and any(endpoint.answers for endpoint in self._endpoints.values()):
             self._first_answer = now
         return self._orders(report.embedder, now)
@@ -154,6 +163,7 @@ class Controller:
         endpoint.tokens += now.tokens - (before.tokens if before else 0)
         endpoint.requests += now.requests - (before.requests if before else 0)
         endpoint.retries += now.retries - (before.retries if before else 0)
+        endpoint.truncated += now.truncated - (before.truncated if before else 0)
         for kind, count in now.errors.items():
             new = count - (before.errors.get(kind, 0) if before else 0)
             endpoint.errors[kind] = endpoint.errors.get(kind, 0) + new
@@ -204,6 +214,7 @@ class Controller:
             complete_to=min(each.heard for each in alive),
             obeyed_since=max(obeyed) if len(obeyed) == len(told) else None,
             gpu=gpu,
+            allowance=endpoint.allowance,
         )
         endpoint.completions, endpoint.failures = [], []
         rows = sum(event.rows for event in seen.completions)
@@ -233,6 +244,7 @@ class Controller:
             "queue": sum(each.report.window_rows for each in self._alive(seen.now).values()),
             "p50_ms": _quantile_ms(latencies_s, 0.5),
             "p99_ms": _quantile_ms(latencies_s, 0.99),
+            "truncated": endpoint.truncated,
             "errors": dict(Counter(event.kind for event in seen.failures)),
             "decision": endpoint.decision.reason,
         }
@@ -253,6 +265,8 @@ class Controller:
             requests=endpoint.requests,
             retries=endpoint.retries,
             errors=dict(endpoint.errors),
+            truncated=endpoint.truncated,
+            paced_s=endpoint.paced_s,
         )
 
 

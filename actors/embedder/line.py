@@ -215,7 +215,7 @@ class Line:
             while True:
                 await self._working()
                 now = time.monotonic()
-                if wait_s := max(self._valve.shut_s(now), self._pace.wait_s(now)):
+                if wait_s := max(self._valve.shut_s(now), self._pace.wait_s(self.order, now)):
                     await asyncio.sleep(min(wait_s, _LOOK_S))
                 elif self._sent >= max(1, self._valve.allowed(now)):
                     await self.changed()

@@ -11,16 +11,19 @@ class Pace:
     """Spaces requests out so that, over time, no more than the order's rates are asked for."""
 
     def __init__(self) -> None:
-        self._free_at = 0.0
+        self._from = -1.0  # the last request counts as having gone then,
+        self._tokens = 0  # with so many tokens
 
-    def wait_s(self, now: float) -> float:
-        """After how long the next request may go."""
-        return max(0.0, self._free_at - now)
+    def wait_s(self, order: Order, now: float) -> float:
+        """After how long the next request may go, if this order stands."""
+        return max(0.0, self._free_at(order) - now)
 
     def take(self, order: Order, tokens: int, now: float) -> None:
         """A request of so many tokens goes now."""
-        cost_s = max(
+        self._from, self._tokens = max(self._free_at(order), now - CATCH_UP_S), tokens
+
+    def _free_at(self, order: Order) -> float:
+        return self._from + max(
             1 / order.requests_per_s if order.requests_per_s else 0.0,
-            tokens / order.tokens_per_s if order.tokens_per_s else 0.0,
+            self._tokens / order.tokens_per_s if order.tokens_per_s else 0.0,
         )
-        self._free_at = max(self._free_at, now - CATCH_UP_S) + cost_s

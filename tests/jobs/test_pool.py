@@ -51,7 +51,9 @@ def test_it_grows_and_shrinks_as_the_driver_wants(
 ) -> None:
     from jobs.pool import Pool
 
-    pool = Pool(job.plan, None, job.spec, Bounds(limit=4, batch_rows=BATCH), None)
+    pool = Pool(
+        job.plan, None, job.spec, {each.url: Bounds(limit=4, batch_rows=BATCH) for each in job.spec.endpoints}, None
+    )
     try:
         for embedders in (1, 3, 1, 2):
             wanted["embedders"] = embedders

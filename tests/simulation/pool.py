@@ -264,7 +264,7 @@ class Pool:
         while embedder.inflight < embedder.valve.allowed(now):
             if shut_s := embedder.valve.shut_s(now):
                 return self._wake(embedder, shut_s)
-            if (wait_s := embedder.pace.wait_s(now)) > 1e-9:
+            if (wait_s := embedder.pace.wait_s(embedder.order, now)) > 1e-9:
                 return self._wake(embedder, wait_s)
             if self._source.starved():
                 embedder.starved_since = now if embedder.starved_since is None else embedder.starved_since
@@ -304,7 +304,7 @@ class Pool:
             self._divide(requests, requests.popleft(), most_rows)
         elif request.rows > 1 and request.size > tokens and not request.canary:
             self._divide(requests, requests.popleft(), max(1, int(request.rows * tokens / request.size)))
-        wait_s = max(embedder.valve.shut_s(now), embedder.pace.wait_s(now))
+        wait_s = max(embedder.valve.shut_s(now), embedder.pace.wait_s(embedder.order, now))
         if embedder.sent < max(1, embedder.valve.allowed(now)) and wait_s < 1e-9:
             self._send(embedder, requests)
         else:

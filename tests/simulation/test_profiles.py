@@ -15,7 +15,7 @@ SEED = 1
 FLOOR, FLOORS = 0.965, {"hosted": 0.94, "hosted_requests": 0.94}
 FLOORS["random21"] = 0.92  # 11 % noise, and a cap in texts of four requests
 FLOORS["random18"] = 0.88  # a cap in texts at a server that is best used with requests of 2,048 tokens
-SLOW = {"hosted_requests": 22.0}  # it shows itself by being met, and then by what larger requests are given
+SLOW = {"hosted_requests": 24.0}  # it shows itself by being met, and then by what larger requests are given
 MOST_REFUSED = {"tei_big": 0.015, "hosted": 0.015, "hosted_requests": 0.03}  # while they are learnt
 HELD_OUT = (3, 8, 14, 18, 21, 28, 32, 35)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.messages import Completion, Failure, GpuSample
+from actors.messages import Allowance, Completion, Failure, GpuSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +24,25 @@ class Setting:
     requests_per_s: float | None = None
     tokens_per_s: float | None = None
 
+    @property
+    def tuned(self) -> tuple[int, int, int]:
+        """What shows in how fast the server is."""
+        return self.limit, self.batch_rows, self.batch_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What the user pinned, how far the rest may go, and what the server says of itself (None: it does not say).
 
-    A pinned knob never moves. `server_*`: texts in one request, texts and requests in flight, tokens of a GPU
-    batch.
+    A pinned knob never moves. `requests_per_s` and `tokens_per_s` are never exceeded. `server_*`: texts in one
+    request, texts and requests in flight, tokens of a GPU batch.
     """
 
     limit: int | None = None
     batch_rows: int | None = None
     max_batch_rows: int = 2048
+    requests_per_s: float | None = None
+    tokens_per_s: float | None = None
     server_rows: int | None = None
     server_texts_inflight: int | None = None
     server_requests_inflight: int | None = None
@@ -50,7 +57,7 @@ class Observation:
     for more than a fifth of the time some embedder had room but no text to send. `gpu` says itself how old it is.
     Every event of before `complete_to` (the oldest among the last reports of the embedders that are heard from) is
     in this observation or an earlier one. Every such embedder has followed the setting of the last decision since
-    `obeyed_since`; None: not all of them yet.
+    `obeyed_since`; None: not all of them yet. `allowance` is the newest that the server's headers told of.
     """
 
     now: float
@@ -62,14 +69,19 @@ class Observation:
     complete_to: float
     obeyed_since: float | None
     gpu: GpuSample | None = None
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The setting from now on, and in a few words why it moved or held."""
+    """The setting from now on, and in a few words why it moved or held.
+
+    `paced`: what may be asked for in a minute holds the job back, not what the server can do.
+    """
 
     setting: Setting
     reason: str
+    paced: bool = False
 
 
 class Policy(Protocol):

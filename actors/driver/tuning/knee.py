@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actors.driver.tuning.aims import LEAST, Aim, Knob, Room, State, Step
+from actors.driver.tuning.allowance import Told, lesser
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
 from actors.driver.tuning.canary import Canary
 from actors.driver.tuning.hold import Hold
@@ -50,6 +51,8 @@ class Knee:
         self._memory = Memory()
         self._canary = Canary()
         self._quota: Quota | None = None
+        self._told = Told(bounds)
+        self._paced_now = False
         self._rows = min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows)
         self._unloaded_s: float | None = None
         self._unloaded_tokens = 1
@@ -79,14 +82,16 @@ class Knee:
         self._canary.came(seen.completions, self._setting.batch_rows)
         for each in seen.completions:
             self._memory.worked(each.size)
+        self._told.hear(seen.allowance, seen.now)
+        self._paced_now = self._told.holds_back(self._history, seen.complete_to)
         if self._obeyed is None:
             self._obeyed = seen.obeyed_since
         reason = self._contact(seen) if self._state is None else self._tune(self._state, seen)
         setting = self._built()
-        if replace(setting, canary=0, canary_tokens=None) != replace(self._setting, canary=0, canary_tokens=None):
+        if setting.tuned != self._setting.tuned:
             self._obeyed = None
         self._setting = setting
-        return Decision(setting, reason)
+        return Decision(setting, reason, self._paced_now or self._quota is not None)
 
     def _contact(self, seen: Observation) -> str:
         """Until the first answer: nothing grows."""
@@ -221,6 +226,11 @@ class Knee:
             if self._aim != state.aim:
                 return self._take(state.drop()._replace(reason="the input is the limit: trial dropped"), seen.now)
             return "the input is the limit: nothing measured"
+        if self._paced_now:
+            self._after = seen.now
+            if self._aim != state.aim:
+                return self._take(state.drop()._replace(reason="what may be asked for is the limit"), seen.now)
+            return "what may be asked for is the limit: nothing measured"
         if self._obeyed is None:
             return "waiting for the embedders"
         reading = self._history.read(self._obeyed, self._after, seen.complete_to, self._rows_now())
@@ -270,10 +280,12 @@ class Knee:
             canary=self._canary.number,
             canary_tokens=self._canary.tokens,
         )
-        if self._quota is None:
-            return setting
-        pace = self._quota
-        return replace(setting, requests_per_s=pace.requests_per_s, tokens_per_s=pace.tokens_per_s)
+        told, learnt = self._told, self._quota
+        return replace(
+            setting,
+            requests_per_s=lesser(told.requests_per_s, learnt.requests_per_s if learnt else None),
+            tokens_per_s=lesser(told.tokens_per_s, learnt.tokens_per_s if learnt else None),
+        )
 
     # room
 

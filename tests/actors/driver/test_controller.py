@@ -354,6 +354,7 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
         "queue": 70,
         "p50_ms": 50.5,
         "p99_ms": 99.0,
+        "truncated": 0,
         "errors": {"overloaded": 1},
         "decision": "step 1",
     }

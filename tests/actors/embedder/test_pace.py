@@ -16,7 +16,7 @@ def sent(pace: Pace, to: Order, tokens: int, late_s: float, seconds: float = 10.
     """Requests that go when each is `late_s` late."""
     now, count = 100.0, 0
     while now < 100.0 + seconds:
-        now += pace.wait_s(now) + late_s
+        now += pace.wait_s(to, now) + late_s
         pace.take(to, tokens, now)
         count += 1
     return count
@@ -25,7 +25,7 @@ def sent(pace: Pace, to: Order, tokens: int, late_s: float, seconds: float = 10.
 def test_without_a_quota_nothing_waits() -> None:
     pace = Pace()
     pace.take(order(), 10**9, 5.0)
-    assert pace.wait_s(5.0) == 0
+    assert pace.wait_s(order(), 5.0) == 0
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.002, 0.04])
@@ -48,4 +48,4 @@ def test_what_was_not_asked_for_is_lost() -> None:
     pace.take(order(requests_per_s=1.0), 1, 0.0)
     now = 1000.0
     pace.take(order(requests_per_s=1.0), 1, now)
-    assert pace.wait_s(now) == pytest.approx(1 - CATCH_UP_S)
+    assert pace.wait_s(order(requests_per_s=1.0), now) == pytest.approx(1 - CATCH_UP_S)

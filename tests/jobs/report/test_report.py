@@ -94,6 +94,7 @@ def summary(**changes: Any) -> Summary:
         rows_embedded=1_000_000,
         rows_rejected=0,
         rows_resumed=0,
+        rows_truncated=0,
         unique_texts=380_000,
         tokens=62_000_000,
         seconds=90.0,
@@ -118,6 +119,7 @@ def summary(**changes: Any) -> Summary:
 NOTHING_LEFT = summary(
     rows_embedded=0,
     rows_resumed=1_000_000,
+    rows_truncated=0,
     unique_texts=0,
     tokens=0,
     seconds=0.0,
