@@ -78,7 +78,7 @@ class OpenAI:
         try:
             reply = _decode_reply(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            start = body[:80].decode(errors="replace")
+            start = _in_one_line(body[:80].decode(errors="replace"))
             raise Fault(Kind.WRONG_ANSWER, f"the answer is not an embedding list ({error}): {start}") from None
         if len(reply.data) != texts:
             raise Fault(Kind.WRONG_ANSWER, f"{len(reply.data)} vectors came for {texts} texts")
@@ -140,7 +140,11 @@ def _message(text: str) -> str:
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and key in value:
             value = value[key]
-    return " ".join(str(value).split())[:_MAX_DETAIL]
+    return _in_one_line(str(value))[:_MAX_DETAIL]
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
