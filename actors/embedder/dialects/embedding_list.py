@@ -111,10 +111,13 @@ def _from_base64(strings: list[memoryview]) -> Generator[None, None, Vectors]:
 
 
 def _decoded(strings: list[memoryview]) -> Vectors:
-    if strings[0][-1] != _PADDING:
+    if _PADDING not in (strings[0][-1], strings[-1][-1]):
         values = pybase64.b64decode_as_bytearray(b"".join(strings), validate=True)
     else:  # padding ends what can be decoded at once
-        values = bytearray().join([pybase64.b64decode(each, validate=True) for each in strings])
+        vectors = [pybase64.b64decode(each, validate=True) for each in strings]
+        if len(set(map(len, vectors))) > 1:
+            raise ValueError("vectors of several dimensions")
+        values = bytearray().join(vectors)
     if len(values) % (4 * len(strings)):
         raise ValueError("no whole float32 vectors")
     return np.frombuffer(values, "<f4").reshape(len(strings), -1)

@@ -101,6 +101,12 @@ def test_it_says_nothing_where_anything_is_wrong(body: bytes) -> None:
     assert read_whole(GOOD, 3) is not None
 
 
+@pytest.mark.parametrize("sizes", [(9, 7), (7, 9), (11, 10, 12), (9, 8, 7)])
+def test_base64_of_several_lengths_that_add_up_to_whole_vectors(sizes: tuple[int, ...]) -> None:
+    data = [{"index": i, "embedding": base64.b64encode(bytes(size)).decode()} for i, size in enumerate(sizes)]
+    assert read_whole(msgspec.json.encode({"data": data}), len(sizes)) is None
+
+
 @pytest.mark.parametrize("texts", [2, 4])
 def test_another_number_of_vectors(texts: int) -> None:
     assert read_whole(GOOD, texts) is None
