@@ -107,6 +107,20 @@ def test_base64_of_several_lengths_that_add_up_to_whole_vectors(sizes: tuple[int
     assert read_whole(msgspec.json.encode({"data": data}), len(sizes)) is None
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'"embedding":[1],"embedding":""',
+        b'"embedding":"AACAPw==","embedding":[]',
+        b'"meta":{"embedding":"AACAPw=="},"embedding":""',
+        b'"meta":{"embedding":[1]},"embedding":0',
+        b'"embedding":"AACAPw=="5',
+    ],
+)
+def test_a_vector_that_is_not_the_items_own(item: bytes) -> None:
+    assert read_whole(b'{"data":[{"index":0,%s}]}' % item, 1) is None
+
+
 @pytest.mark.parametrize("texts", [2, 4])
 def test_another_number_of_vectors(texts: int) -> None:
     assert read_whole(GOOD, texts) is None
