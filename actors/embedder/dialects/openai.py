@@ -155,5 +155,5 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
             return max(0.0, float(number) * unit_s)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -218,7 +218,10 @@ def test_retry_after_in_seconds(value: str, seconds: float) -> None:
     assert fault(429, retry_after=value).retry_after_s == seconds
 
 
-@pytest.mark.parametrize("value", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "2015-10-21"])
+NO_YEAR = "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"
+
+
+@pytest.mark.parametrize("value", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "2015-10-21", NO_YEAR])
 def test_a_retry_after_that_is_neither_seconds_nor_a_date_is_none(value: str) -> None:
     assert fault(429, retry_after=value).retry_after_s is None
     assert fault(429).retry_after_s is None
