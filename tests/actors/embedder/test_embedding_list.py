@@ -112,7 +112,7 @@ def test_base64_of_several_lengths_that_add_up_to_whole_vectors(sizes: tuple[int
     [
         b'"embedding":[1],"embedding":""',
         b'"embedding":"AACAPw==","embedding":[]',
-        b'"meta":{"embedding":"AACAPw=="},"embedding":""',
+        b'"meta":{"embedding":"AACAPw=="},"embedding": ""',
         b'"meta":{"embedding":[1]},"embedding":0',
         b'"embedding":"AACAPw=="5',
     ],
