@@ -182,14 +182,17 @@ class Lane:
         """Halve until the texts that the server cannot take stand alone."""
         if fault.policy.then is Then.STOP:
             raise fatal(self._client.endpoint, fault) from fault
-        if fault.most_rows:
-            self._most_rows = fault.most_rows
         if len(batch) == 1:
             batch.refuse(str(fault.kind), fault.status, fault.detail)
             return
         if self._out_of_memory(batch, fault):
             ceiling.bytes = batch.padded_bytes
-        await self._deliver_all(batch.pieces(fault.most_rows) if fault.most_rows else batch.halves(), ceiling)
+        # a limit that the batch keeps to is not why it was refused
+        if fault.most_rows and fault.most_rows < len(batch):
+            self._most_rows = fault.most_rows
+            await self._deliver_all(batch.pieces(fault.most_rows), ceiling)
+        else:
+            await self._deliver_all(batch.halves(), ceiling)
 
     def _out_of_memory(self, batch: Batch, fault: Fault) -> bool:
         """Whether the batch is larger than all that worked, so that nothing but its size need be the reason."""

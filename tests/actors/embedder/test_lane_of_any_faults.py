@@ -157,3 +157,12 @@ def test_what_finding_poisoned_texts_costs(count: int, data: st.DataObject) -> N
     server = Server(poison=dict.fromkeys(bad, Kind.BAD_REQUEST))
     assert deliver(server, texts).keys() == bad
     assert server.requests - 1 <= len(bad) * (2 * math.ceil(math.log2(count)) + 2)
+
+
+def test_a_limit_on_texts_that_is_none_is_no_limit() -> None:
+    """A server that repeats its input in its message, where a text speaks of such a limit."""
+    texts = [f"{i} x" for i in range(1000)]
+    server = Server(most_texts=50, says=4096)
+    assert deliver(server, texts) == {}
+    assert server.requests == 1 + 2 + 4 + 8 + 16 + 32
+    assert server.lane.batch_rows == WIDE.batch_rows
