@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import tests.examples  # noqa: F401 (its profile has to be known before any test is collected)
 from tests.servers.fixture import server
 
 ROOT = Path(__file__).parents[1]

@@ -133,9 +133,12 @@ def _check(answer: Answer, dim: int | None) -> None:
     if dim is not None and vectors.shape[1] != dim:
         why = f"vectors of {vectors.shape[1]} dimensions came, {dim} were expected"
         raise Fault(Kind.WRONG_ANSWER, why, sound=True)
-    # one pass finds all: a NaN or infinity anywhere makes the row's squared length so, an all-zero row makes it 0
+    # one pass shows that all is well: NaN and infinity make the row's squared length so, an all-zero row makes it 0
     lengths = np.einsum("ij,ij->i", vectors, vectors)
-    if not np.isfinite(lengths).all():
+    if np.isfinite(lengths).all() and lengths.all():
+        return
+    # but so do very large and very small values
+    if not np.isfinite(vectors).all():
         raise Fault(Kind.WRONG_ANSWER, "a vector holds NaN or infinity", sound=True)
-    if not lengths.all():
+    if not vectors.any(axis=1).all():
         raise Fault(Kind.WRONG_ANSWER, "a vector is all zero", sound=True)

@@ -156,7 +156,7 @@ class Line:
 
     def learn(self, batch: Batch, fault: Fault) -> None:
         """A limit of the server's own, which no request meets again."""
-        if fault.most_rows:
+        if fault.most_rows and fault.most_rows < len(batch):  # one that it keeps to is not why it was refused
             self._most_rows = min(fault.most_rows, self._most_rows or fault.most_rows)
         if fault.kind is Kind.TOO_LARGE and len(batch) > 1:
             self._most_bytes = min(self._most_bytes, batch.bytes * (_FITS * fault.fits if fault.fits else 0.5))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from secrets import randbelow
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -22,13 +23,14 @@ _FIRST = re.compile(rb'"embedding"\s*:\s*(["\[])')
 _LOOK_BYTES = 4096  # where the first vector begins in every answer we know
 _BASE64_BYTES, _NUMBERS_BYTES = 1 << 22, 1 << 20  # are decoded in 2 to 4 ms; then others may run
 _QUOTE, _PADDING = ord('"'), ord("=")
+_MARK = randbelow(1 << 60)  # stands for a vector; no answer holds it by itself
 
 Vectors = npt.NDArray[np.float32]
 
 
 class _Item(msgspec.Struct):
     index: int
-    embedding: str | list[float]
+    embedding: int
 
 
 class _Usage(msgspec.Struct):
@@ -41,7 +43,10 @@ class _Rest(msgspec.Struct):
 
 
 class _Cut(NamedTuple):
-    """What is between each vector's delimiters, with them where they are brackets, and the answer without that."""
+    """What is between each vector's delimiters, with them where they are brackets.
+
+    `rest` is the answer with the mark in the place of each.
+    """
 
     vectors: list[memoryview]
     rest: bytes
@@ -70,9 +75,9 @@ class EmbeddingList:
             vectors = yield from _from_base64(cut.vectors) if cut.in_base64 else self._from_numbers(cut.vectors)
         except (msgspec.DecodeError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
             return None
-        index = [item.index for item in reply.data]
-        if any(item.embedding for item in reply.data):
+        if any(item.embedding != _MARK for item in reply.data):
             return None
+        index = [item.index for item in reply.data]
         if index != list(range(texts)):
             if sorted(index) != list(range(texts)):
                 return None
@@ -111,10 +116,13 @@ def _from_base64(strings: list[memoryview]) -> Generator[None, None, Vectors]:
 
 
 def _decoded(strings: list[memoryview]) -> Vectors:
-    if strings[0][-1] != _PADDING:
+    if _PADDING not in (strings[0][-1], strings[-1][-1]):
         values = pybase64.b64decode_as_bytearray(b"".join(strings), validate=True)
     else:  # padding ends what can be decoded at once
-        values = bytearray().join([pybase64.b64decode(each, validate=True) for each in strings])
+        vectors = [pybase64.b64decode(each, validate=True) for each in strings]
+        if len(set(map(len, vectors))) > 1:
+            raise ValueError("vectors of several dimensions")
+        values = bytearray().join(vectors)
     if len(values) % (4 * len(strings)):
         raise ValueError("no whole float32 vectors")
     return np.frombuffer(values, "<f4").reshape(len(strings), -1)
@@ -128,20 +136,22 @@ def _cut(body: bytes, texts: int) -> _Cut | None:
     key, start, view = first.group(), first.end(), memoryview(body)
     in_base64 = first.group(1) == b'"'
     end = body.find(b'"' if in_base64 else b"]", start)
-    size, rest = end - start, [view[:start]]
+    size, done = end - start, 0
     vectors: list[memoryview] = []
+    rest: list[memoryview] = []
     while True:
         if end < 0 or end <= start or len(vectors) == texts:
             return None
+        rest.append(view[done : start - 1])
+        done = end + 1
         vectors.append(view[start:end] if in_base64 else view[start - 1 : end + 1])
         found = body.find(key, end)
         if found < 0:
             break
-        rest.append(view[end : found + len(key)])
         start = found + len(key)
         end = start + size if in_base64 else body.find(b"]", start)
         if in_base64 and (end >= len(body) or body[end] != _QUOTE):
             return None
-    rest.append(view[end:])
+    rest.append(view[done:])
     whole = len(vectors) == texts and not (in_base64 and size % 4)
-    return _Cut(vectors, b"".join(rest), in_base64) if whole else None
+    return _Cut(vectors, (b"%d" % _MARK).join(rest), in_base64) if whole else None

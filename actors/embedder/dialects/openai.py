@@ -59,7 +59,7 @@ class OpenAI:
         try:
             reply = _decode_reply(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            start = body[:80].decode(errors="replace")
+            start = " ".join(body[:80].decode(errors="replace").split())
             raise Fault(Kind.WRONG_ANSWER, f"the answer is not an embedding list ({error}): {start}") from None
         if len(reply.data) != texts:
             raise Fault(Kind.WRONG_ANSWER, f"{len(reply.data)} vectors came for {texts} texts")

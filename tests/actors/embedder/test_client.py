@@ -140,6 +140,14 @@ async def test_one_spoilt_vector_among_many_is_found(server: EmbeddingServer) ->
         assert (await fault_of(server.url)).kind is Kind.WRONG_ANSWER
 
 
+async def test_very_large_and_very_small_values_are_neither_infinity_nor_zero() -> None:
+    row = np.array([1e30, -1e-30], np.float32)
+    for values in (row, row[1:]):
+        body = msgspec.json.encode({"data": [{"index": 0, "embedding": values.tobytes()}]})
+        async with answering(b"HTTP/1.1 200 OK\r\n\r\n" + body) as url, client_of(url) as client:
+            assert (await client.embed(["a"], len(values))).vectors.tolist() == [values.tolist()]
+
+
 async def test_vectors_of_another_dimension_than_expected_are_a_fault(server: EmbeddingServer) -> None:
     fault = await fault_of(server.url, dim=33)
     assert (fault.kind, fault.detail) == (Kind.WRONG_ANSWER, "vectors of 32 dimensions came, 33 were expected")

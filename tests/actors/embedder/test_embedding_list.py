@@ -101,6 +101,26 @@ def test_it_says_nothing_where_anything_is_wrong(body: bytes) -> None:
     assert read_whole(GOOD, 3) is not None
 
 
+@pytest.mark.parametrize("sizes", [(9, 7), (7, 9), (11, 10, 12), (9, 8, 7)])
+def test_base64_of_several_lengths_that_add_up_to_whole_vectors(sizes: tuple[int, ...]) -> None:
+    data = [{"index": i, "embedding": base64.b64encode(bytes(size)).decode()} for i, size in enumerate(sizes)]
+    assert read_whole(msgspec.json.encode({"data": data}), len(sizes)) is None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'"embedding":[1],"embedding":""',
+        b'"embedding":"AACAPw==","embedding":[]',
+        b'"meta":{"embedding":"AACAPw=="},"embedding": ""',
+        b'"meta":{"embedding":[1]},"embedding":0',
+        b'"embedding":"AACAPw=="5',
+    ],
+)
+def test_a_vector_that_is_not_the_items_own(item: bytes) -> None:
+    assert read_whole(b'{"data":[{"index":0,%s}]}' % item, 1) is None
+
+
 @pytest.mark.parametrize("texts", [2, 4])
 def test_another_number_of_vectors(texts: int) -> None:
     assert read_whole(GOOD, texts) is None

@@ -114,6 +114,7 @@ def test_vectors_can_be_written_to_and_do_not_hang_on_the_body() -> None:
         (b"[]", 1),
         (b"\xff\xfe", 1),
         (b"<html><body>Bad gateway</body></html>", 1),
+        (b"<html>\r\n<body>Bad gateway</body>\n</html>\n", 1),
         (reply([[1.0], [2.0]])[:-9], 2),
         (b'{"data": {}}', 1),
         (b'{"error": {"message": "loading"}}', 1),

@@ -1,4 +1,4 @@
-"""The open window: every row goes out once, with texts of its length, in requests that keep to their bounds."""
+"""The open window: rows go out with texts of their length, in requests that keep to their bounds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from actors.corpus import Rows
 from actors.embedder.batch import Batch
@@ -51,37 +49,6 @@ async def waits(event: asyncio.Task[bool]) -> bool:
     for _ in range(5):
         await asyncio.sleep(0)
     return not event.done()
-
-
-TEXTS = st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=40)), max_size=30)
-
-
-def size(batch: Batch) -> int:
-    """rows x longest, in bytes of the bucket that the longest text is in."""
-    longest = max(len(text.encode()) for text in batch.texts)
-    return len(batch) * longest
-
-
-@settings(deadline=None)
-@given(st.lists(TEXTS, max_size=5), st.integers(1, 12), st.integers(1, 30))
-def test_every_sendable_row_once_within_the_bounds(
-    corpus: list[list[str | None]], most_rows: int, most_tokens: int
-) -> None:
-    parts = [open_part(texts, i) for i, texts in enumerate(corpus)]
-    window = window_of(*parts)
-    expected = [(i, row) for i, texts in enumerate(corpus) for row, text in enumerate(texts) if text]
-    assert window.rows == len(expected)
-
-    batches = drain(window, most_rows, most_tokens)
-
-    assert sorted(place for batch in batches for place in rows_of(batch)) == expected
-    for batch in batches:
-        assert batch.texts == [corpus[part][row] for part, row in rows_of(batch)]
-        assert 1 <= len(batch) <= most_rows
-        assert size(batch) <= most_tokens * BYTES_PER_TOKEN or len(batch) == 1
-        assert batch.bytes == sum(len(text.encode()) for text in batch.texts)
-        assert batch.padded_bytes == size(batch)
-    assert window.rows == 0
 
 
 def corpus_of(count: int, seed: int = 0) -> list[str]:

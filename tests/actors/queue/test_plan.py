@@ -154,6 +154,26 @@ def test_a_billion_rows_in_a_thousand_files_are_a_small_plan() -> None:
     assert len(pickle.dumps(plan)) < 2_000_000
 
 
+@settings(deadline=None)
+@given(PLANS, st.sampled_from([10, 10**6, 10**9]))
+def test_a_plan_of_many_more_rows_is_no_larger(plan: Plan, times: int) -> None:
+    """All counts times the same: the same parts, so many times as long, at the same cost."""
+    larger = Plan(
+        files(*(file.rows * times for file in plan.files)),
+        plan.rows_per_part * times,
+        plan.rows_per_batch * times,
+        plan.limit and plan.limit * times,
+    )
+    for index in range(plan.parts):
+        small, large = plan.part(index), larger.part(index)
+        assert (large.offset, large.first_row, large.rows) == tuple(
+            times * value for value in (small.offset, small.first_row, small.rows)
+        )
+    assert (larger.parts, larger.batches) == (plan.parts, plan.batches)
+    numbers = 3 + 2 * len(plan.files)
+    assert len(pickle.dumps(larger)) <= len(pickle.dumps(plan)) + 8 * numbers
+
+
 def test_a_plan_survives_pickling() -> None:
     plan = Plan(files(25, 0, 40), 10, 35, 60)
     before = [plan.part(index) for index in range(plan.parts)]

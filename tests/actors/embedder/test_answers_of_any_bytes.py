@@ -1,0 +1,202 @@
+"""Whatever bytes a server sends: the vectors that a plain reader finds in them, or the documented fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from unittest import mock
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.embedder.client import EmbeddingClient
+from actors.embedder.dialects import DIALECTS, Answer
+from actors.embedder.faults import POLICIES, Fault, Kind
+from actors.messages import Endpoint
+from tests.actors.embedder.answers import (
+    Spelling,
+    Vectors,
+    base64_of,
+    damaged,
+    embedding_list,
+    finished,
+    misplaced_answers,
+    read_plainly,
+    right_answers,
+    rubbish,
+    uneven_answers,
+)
+from tests.examples import examples
+
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+every_dialect = pytest.mark.parametrize("name", DIALECTS)
+step_bytes = st.sampled_from([20, 1 << 20])  # with few, small answers are read in several steps
+
+
+def assert_is_wrong_answer(fault: Fault) -> None:
+    assert fault.kind is Kind.WRONG_ANSWER
+    assert len(fault.detail.splitlines()) == 1
+
+
+def read(name: str, body: bytes, texts: int) -> Answer | None:
+    """The answer; None when it is a wrong one. Anything else fails."""
+    try:
+        answer = finished(DIALECTS[name].answer(body, texts))
+    except Fault as fault:
+        assert_is_wrong_answer(fault)
+        return None
+    assert answer.vectors.dtype == np.float32
+    assert answer.vectors.ndim == 2
+    assert len(answer.vectors) == texts
+    assert answer.tokens is None or isinstance(answer.tokens, int)
+    return answer
+
+
+def embedded(body: bytes, texts: int, dim: int | None) -> Answer:
+    """What the client makes of it."""
+    client = EmbeddingClient(Endpoint("http://host", "m", "openai", None))
+    with mock.patch.object(client, "_send", mock.AsyncMock(return_value=body)):
+        return asyncio.run(client.embed([""] * texts, dim))
+
+
+def wrong(body: bytes, texts: int, dim: int) -> None:
+    with pytest.raises(Fault) as raised:
+        embedded(body, texts, dim)
+    assert_is_wrong_answer(raised.value)
+
+
+def read_in_steps(body: bytes, texts: int, size: int) -> Answer | None:
+    module = "actors.embedder.dialects.embedding_list"
+    with mock.patch.multiple(module, _BASE64_BYTES=size, _NUMBERS_BYTES=size):
+        return read("openai", body, texts)
+
+
+def assert_nothing_made_up(body: bytes, texts: int, size: int) -> None:
+    """An answer is taken for no other vectors than those it holds."""
+    answer = read_in_steps(body, texts, size)
+    if answer is not None:
+        expected = read_plainly(body, texts)
+        assert expected is not None
+        np.testing.assert_array_equal(answer.vectors, expected)
+
+
+# --- vectors ----------------------------------------------------------------------------------------------------
+
+
+@examples(300)
+@given(right_answers(), step_bytes)
+def test_right_answers_are_read_in_every_spelling(right: tuple[bytes, Vectors], size: int) -> None:
+    body, vectors = right
+    answer = read_in_steps(body, len(vectors), size)
+    assert answer is not None
+    np.testing.assert_array_equal(answer.vectors, vectors)
+    np.testing.assert_array_equal(read_plainly(body, len(vectors)), vectors)
+
+
+@examples(300)
+@given(uneven_answers(), step_bytes)
+def test_nothing_is_made_up_where_vectors_are_of_several_lengths(odd: tuple[bytes, int], size: int) -> None:
+    assert_nothing_made_up(*odd, size)
+
+
+@examples(500)
+@given(misplaced_answers(), step_bytes)
+def test_nothing_is_made_up_where_vectors_are_missing_or_elsewhere(odd: tuple[bytes, int], size: int) -> None:
+    assert_nothing_made_up(*odd, size)
+
+
+@examples(600)
+@given(right_answers(), st.data(), step_bytes)
+def test_nothing_is_made_up_where_bytes_are_damaged(
+    right: tuple[bytes, Vectors], data: st.DataObject, size: int
+) -> None:
+    assert_nothing_made_up(data.draw(damaged(right[0])), len(right[1]), size)
+
+
+@every_dialect
+@examples(150)
+@given(rubbish | right_answers().map(lambda right: right[0]), st.integers(1, 3))
+def test_a_dialect_reads_as_many_vectors_as_texts_or_none(name: str, body: bytes, texts: int) -> None:
+    read(name, body, texts)
+
+
+numbers = st.one_of(st.floats(width=32), st.sampled_from([0.0, 0.0, 0.0, 1.0, 1e-30, 1e-45, 1e30]))
+
+
+@examples(300)
+@given(st.integers(1, 3).flatmap(lambda dim: st.lists(st.lists(numbers, min_size=dim, max_size=dim), min_size=1)))
+def test_only_finite_vectors_that_are_not_all_zero_pass_the_client(rows: list[list[float]]) -> None:
+    given_rows = np.array(rows, np.float32)
+    dim = given_rows.shape[1]
+    body = Spelling([":"], ",").of(embedding_list([base64_of(row.tobytes()) for row in given_rows]))
+    if np.isfinite(given_rows).all() and given_rows.any(axis=1).all():
+        np.testing.assert_array_equal(embedded(body, len(rows), dim).vectors, given_rows)
+    else:
+        wrong(body, len(rows), dim)
+    wrong(body, len(rows), dim + 1)
+    wrong(body, len(rows) + 1, dim)
+
+
+# --- errors and models ------------------------------------------------------------------------------------------
+
+words = st.sampled_from(
+    [
+        "Wed",
+        "21",
+        "Oct",
+        "2015",
+        "0",
+        "9" * 20,
+        "07:28:00",
+        "GMT",
+        "+9999",
+        "-" + "9" * 20,
+        "nan",
+        "inf",
+        "-1",
+        "1e3",
+        ",",
+    ]
+)
+header = st.one_of(st.binary(max_size=12), st.lists(words, max_size=7).map(lambda some: " ".join(some).encode()))
+message = st.lists(
+    st.sampled_from(
+        ["maximum allowed batch size ", "insufficient_quota", "0", "32", "9" * 400, "\n", "\ud800", "é", "\0"]
+    )
+).map(lambda some: json.dumps({"error": {"message": "".join(some)}}).encode())
+
+
+@every_dialect
+@examples(300)
+@given(
+    st.integers(100, 599),
+    st.dictionaries(st.sampled_from([b"retry-after", b"retry-after-ms", b"x"]), header),
+    st.one_of(rubbish, message, message.flatmap(damaged)),
+)
+def test_any_error_is_a_fault_that_can_be_told(
+    name: str, status: int, headers: dict[bytes, bytes], body: bytes
+) -> None:
+    fault = DIALECTS[name].fault(status, httpx.Headers(headers), body)
+    assert fault.kind in POLICIES
+    assert fault.status == status
+    assert len(fault.detail) <= 300
+    assert len(fault.detail.splitlines()) <= 1
+    fault.detail.encode()
+    assert fault.retry_after_s is None or fault.retry_after_s >= 0
+    assert fault.most_rows is None or fault.most_rows >= 0
+
+
+models = st.lists(st.text(max_size=5)).map(
+    lambda ids: json.dumps({"data": [{"id": each} for each in ids]}).encode()
+)
+
+
+@every_dialect
+@examples(200)
+@given(st.one_of(rubbish, models, models.flatmap(damaged)))
+def test_the_names_of_models_are_names_that_can_be_told(name: str, body: bytes) -> None:
+    for model in DIALECTS[name].model_names(body):
+        model.encode()

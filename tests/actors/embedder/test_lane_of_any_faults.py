@@ -1,0 +1,171 @@
+"""Whatever a server refuses and however it fails: each good row gets its vector, each other one is one reject."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.corpus import Rows
+from actors.embedder.client import EmbeddingClient
+from actors.embedder.dialects import Answer
+from actors.embedder.faults import Fault, Kind, Then
+from actors.embedder.lane import Lane
+from actors.embedder.line import _OWN_TEXT
+from actors.embedder.open_part import OpenPart
+from actors.embedder.window import Window
+from actors.messages import Endpoint, Order, Part
+from tests.actors.embedder.instant import at_once
+from tests.examples import examples
+
+PATIENCE_S = 1e6
+WIDE = Order(4, 1 << 20, 1 << 30)
+PASSING = 3  # faults that pass: a text is blamed for no fewer than four
+
+
+@dataclass
+class Server:
+    """Stands for the client of a server that takes no text in `poison`, no more than `most_texts` at a time
+    (`says` is what it says about that) and no more than `most_bytes` of texts padded to the longest.
+
+    Besides, the requests whose numbers are in `passing` fail, and with those in `orders` comes another order.
+    """
+
+    poison: dict[int, Kind] = field(default_factory=dict)
+    most_texts: int = 1 << 30
+    says: int | None = None
+    most_bytes: int = 1 << 30
+    passing: dict[int, Kind] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    requests: int = 0
+    lane: Lane = field(init=False)
+    endpoint = Endpoint("http://host", "m", "openai", None)
+
+    allowance = None
+
+    async def embed(self, texts: Sequence[str], dim: int, read_s: float) -> Answer:
+        self.requests += 1
+        assert self.requests < 10_000
+        if self.requests in self.orders:
+            self.lane.obey(self.orders[self.requests])
+        passing = self.passing.get(self.requests)
+        await asyncio.sleep(0.01)
+        if passing:
+            raise Fault(passing, "for once", 500, retry_after_s=2.0 if passing is Kind.OVERLOADED else None)
+        if len(texts) > self.most_texts:
+            raise Fault(Kind.TOO_MANY_INPUTS, "too many", 413, most_rows=self.says)
+        if len(texts) * max(map(len, texts)) > self.most_bytes:
+            raise Fault(Kind.BACKEND, "out of memory", 500)
+        for text in texts:
+            if kind := self.poison.get(number(text)):
+                raise Fault(kind, "not this one", 400)
+        return Answer(np.array([vector(text) for text in texts], np.float32), sum(map(len, texts)))
+
+
+def number(text: str) -> int:
+    return -1 if text == _OWN_TEXT else int(text.split()[0])
+
+
+def vector(text: str) -> list[float]:
+    return [number(text) + 1, len(text)]
+
+
+def deliver(server: Server, texts: list[str], order: Order = WIDE) -> dict[int, str]:
+    """Reasons of the rejects; every other row has its vector."""
+    part = OpenPart(Part(0, "part", 0, 0, len(texts)), Rows(list(texts), None, ()), 2, "float32")
+
+    async def all_of_it() -> None:
+        window = Window()
+        window.add(part)
+        server.lane = lane = Lane(cast(EmbeddingClient, server), 2, PATIENCE_S, order, window)
+        async with asyncio.TaskGroup() as group:
+            while window.rows:
+                await lane.room()
+                batch = lane.take()
+                assert batch is not None
+                lane.start()
+                group.create_task(lane.deliver(batch))
+        assert lane.report().inflight == 0
+        assert lane.rows == len(texts) - len(part._rejects)
+
+    at_once(all_of_it())
+    assert part.complete, "so many vectors and rejects came as there are rows"
+    for row, text in enumerate(texts):
+        assert row in part._rejects or part._vectors[row].tolist() == vector(text)
+    return {row: each.reason for row, each in part._rejects.items()}
+
+
+texts_of_any_length = st.lists(st.integers(0, 60), min_size=1, max_size=50).map(
+    lambda lengths: [f"{i} {'x' * length}" for i, length in enumerate(lengths)]
+)
+orders = st.builds(
+    Order,
+    limit=st.integers(1, 5),
+    batch_rows=st.integers(1, 60),
+    batch_tokens=st.integers(1, 400),
+    version=st.integers(1, 99),
+    canary=st.integers(0, 3),
+    canary_tokens=st.none() | st.integers(1, 900),
+)
+
+
+def poison_in(count: int) -> st.SearchStrategy[dict[int, Kind]]:
+    kinds = st.sampled_from([kind for kind in Kind if Fault(kind, "").policy.then is Then.SPLIT])
+    return st.dictionaries(st.integers(0, count - 1), kinds, max_size=6)
+
+
+@examples(400)
+@given(texts_of_any_length, st.data(), orders)
+def test_each_row_gets_its_vector_or_is_the_one_reject_it_deserves(
+    texts: list[str], data: st.DataObject, order: Order
+) -> None:
+    server = Server(
+        poison=data.draw(poison_in(len(texts))),
+        most_texts=data.draw(st.integers(1, 60)),
+        says=data.draw(st.none() | st.integers(0, 100)),
+        most_bytes=data.draw(st.sampled_from([1 << 30, 4000, 1000, 200, len(_OWN_TEXT)])),
+        orders=data.draw(st.dictionaries(st.integers(1, 30), orders, max_size=3)),
+    )
+    too_long = {row: Kind.BACKEND for row, text in enumerate(texts) if len(text) > server.most_bytes}
+    assert deliver(server, texts, order) == {row: str(kind) for row, kind in (server.poison | too_long).items()}
+
+
+@examples(300)
+@given(texts_of_any_length, st.data(), orders)
+def test_faults_that_pass_cost_no_row(texts: list[str], data: st.DataObject, order: Order) -> None:
+    passing = st.sampled_from([Kind.TRANSPORT, Kind.BACKEND, Kind.WRONG_ANSWER])
+    requests = st.integers(1, 40)
+    server = Server(
+        poison=data.draw(poison_in(len(texts))),
+        most_texts=data.draw(st.integers(1, 60)),
+        most_bytes=data.draw(st.sampled_from([1 << 30, 1000])),
+        passing=data.draw(st.dictionaries(requests, st.just(Kind.OVERLOADED), max_size=20))
+        | data.draw(st.dictionaries(requests, passing, max_size=PASSING)),
+        orders=data.draw(st.dictionaries(requests, orders, max_size=3)),
+    )
+    assert deliver(server, texts, order).keys() == server.poison.keys()
+
+
+@examples(150)
+@given(st.integers(1, 300), st.data())
+def test_what_finding_poisoned_texts_costs(count: int, data: st.DataObject) -> None:
+    texts = [f"{i} {'x' * (i * 7 % 5)}" for i in range(count)]
+    bad = data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=3))
+    server = Server(poison=dict.fromkeys(bad, Kind.BAD_REQUEST))
+    assert deliver(server, texts).keys() == bad
+    assert server.requests - 1 <= len(bad) * (2 * math.ceil(math.log2(count)) + 2)
+
+
+def test_a_limit_on_texts_that_is_none_is_no_limit() -> None:
+    """A server that repeats its input in its message, where a text speaks of such a limit."""
+    texts = [f"{i} x" for i in range(1000)]
+    server = Server(most_texts=50, says=4096)
+    assert deliver(server, texts) == {}
+    assert server.requests == 1 + 2 + 4 + 8 + 16 + 32
+    assert server.lane.batch_rows == WIDE.batch_rows
