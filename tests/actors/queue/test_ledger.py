@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from actors.messages import Claim, Grant, SourceFile
@@ -87,6 +89,19 @@ def test_a_silent_embedders_lease_goes_back_when_the_deadline_is_past() -> None:
     assert ledger.status().leases_expired == 0
     assert b.ask(ledger, LEASE_S + 0.1, ROWS) == [0]
     assert ledger.status().leases_expired == 1
+
+
+def test_a_part_that_goes_back_again_and_again_takes_no_more_memory() -> None:
+    plan = plan_of(2)
+    ledger = ledger_of(plan)
+    a = Worker(plan, "a")
+    assert a.ask(ledger, 0.0) == [0, 1]
+    sizes = set()
+    for silence in range(1, 20):
+        assert a.ask(ledger, silence * (LEASE_S + 1), 0) == []
+        sizes.add(len(pickle.dumps(ledger)))
+    assert ledger.status().leases_expired == 19
+    assert len(sizes) == 1
 
 
 def test_a_beat_renews_the_lease() -> None:
