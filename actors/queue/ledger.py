@@ -7,7 +7,6 @@ so at the tail an idle embedder is lent the oldest unfinished part a second time
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -47,8 +46,7 @@ class Ledger:
         self._state = bytearray(len(wanted))
         for index in done:
             self._state[int(index) - wanted.start] = _DONE
-        self._cursor = wanted.start  # all parts to do are at or after it, or given back
-        self._given_back: list[int] = []  # a heap; entries may be out of date
+        self._cursor = 0  # no place before it in `_state` is open
         self._todo = self._left = len(wanted) - len(done)
         self._holders: dict[str, _Holder] = {}
         self._rows = plan.rows_of(wanted)
@@ -131,7 +129,7 @@ class Ledger:
         for index in parts:
             if self._is(index, _LENT) and not any(index in other.since for other in self._holders.values()):
                 self._set(index, _OPEN)
-                heapq.heappush(self._given_back, index)
+                self._cursor = min(self._cursor, index - self._wanted.start)
 
     def _expire(self, now: float) -> None:
         for name in [name for name, holder in self._holders.items() if holder.deadline < now]:
@@ -165,14 +163,12 @@ class Ledger:
         return run
 
     def _peek(self) -> int | None:
-        """The part to hand out next: what was given back goes first."""
-        while self._given_back and not self._is(self._given_back[0], _OPEN):
-            heapq.heappop(self._given_back)
-        if self._given_back:
-            return self._given_back[0]
-        while self._cursor < self._wanted.stop and not self._is(self._cursor, _OPEN):
-            self._cursor += 1
-        return self._cursor if self._cursor < self._wanted.stop else None
+        """The part to hand out next: the first that is open, so what was given back goes first."""
+        self._cursor = self._state.find(_OPEN, self._cursor)
+        if self._cursor < 0:
+            self._cursor = len(self._state)
+            return None
+        return self._wanted.start + self._cursor
 
     def _second_run(self, holder: _Holder, now: float) -> list[int]:
         """The unfinished part lent longest ago to somebody else, if it is late and has one holder only."""

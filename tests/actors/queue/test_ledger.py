@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from actors.messages import Claim, Grant, SourceFile
 from actors.queue.ledger import LEASE_S, MAX_LEASE_PARTS, SECOND_LEASE_AFTER_S
 from actors.queue.plan import Plan
-from tests.actors.queue.worker import ROWS, Worker, ledger_of, lent, part_done, plan_of
+from tests.actors.queue.worker import ROWS, Worker, ledger_of, lent, part_done, plan_of, rejects_of
 
 # --- lending ----------------------------------------------------------------------------------------------------
 
@@ -54,7 +56,7 @@ def test_only_the_wanted_parts_are_lent_and_counted() -> None:
     worker.ask(ledger, 1.0)
     status = ledger.status()
     assert (status.rows, status.rows_resumed, status.rows_done) == (49, 9, 40)
-    assert (status.rejects_resumed, status.rejects_done) == (3, 0)
+    assert (status.rejects_resumed, status.rejects_done) == (3, sum(map(rejects_of, [4, 6, 7, 8])))
     assert status.finished
 
 
@@ -87,6 +89,19 @@ def test_a_silent_embedders_lease_goes_back_when_the_deadline_is_past() -> None:
     assert ledger.status().leases_expired == 0
     assert b.ask(ledger, LEASE_S + 0.1, ROWS) == [0]
     assert ledger.status().leases_expired == 1
+
+
+def test_a_part_that_goes_back_again_and_again_takes_no_more_memory() -> None:
+    plan = plan_of(2)
+    ledger = ledger_of(plan)
+    a = Worker(plan, "a")
+    assert a.ask(ledger, 0.0) == [0, 1]
+    sizes = set()
+    for silence in range(1, 20):
+        assert a.ask(ledger, silence * (LEASE_S + 1), 0) == []
+        sizes.add(len(pickle.dumps(ledger)))
+    assert ledger.status().leases_expired == 19
+    assert len(sizes) == 1
 
 
 def test_a_beat_renews_the_lease() -> None:

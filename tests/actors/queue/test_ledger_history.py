@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.messages import Claim, Grant
 from actors.queue.ledger import LEASE_S, SECOND_LEASE_AFTER_S
-from tests.actors.queue.worker import ROWS, Worker, ledger_of, lent, plan_of
+from tests.actors.queue.worker import ROWS, Worker, ledger_of, lent, plan_of, rejects_of
+from tests.examples import examples
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Claims, lost answers, repeated and late claims, crashes of both sides and silences, in any order."""
+    """Claims, lost answers, repeated and late claims, crashes of both sides, silences and leaves, in any order."""
 
     @initialize(
         parts=st.lists(st.sampled_from([2, 5, 12]), min_size=1, max_size=2),
@@ -31,8 +32,10 @@ class AnyHistory(RuleBasedStateMachine):
         self.open_queue()
 
     def open_queue(self) -> None:
-        self.ledger = ledger_of(self.plan, self.durable, self.wanted)
-        self.acknowledged = set(self.durable)
+        self.resumed = set(self.durable)
+        self.ledger = ledger_of(self.plan, self.resumed, self.wanted, sum(map(rejects_of, self.resumed)))
+        self.acknowledged = set(self.resumed)
+        self.expired = 0
         self.holding: dict[str, dict[int, float]] = {}  # name -> part -> since when, as far as the ledger was told
         self.heard: dict[str, float] = {}
         self.answers: dict[str, tuple[Claim, Grant]] = {}
@@ -41,10 +44,15 @@ class AnyHistory(RuleBasedStateMachine):
         """Deliver a claim and check the answer against all that was said before."""
         name = claim.embedder
         for each in [each for each, at in self.heard.items() if at + LEASE_S < self.now]:
+            self.expired += bool(self.holding[each])
             del self.heard[each], self.holding[each], self.answers[each]
         last = self.answers.get(name)
         grant = self.ledger.claim(claim, self.now)
-        self.acknowledged.update(done.index for done in claim.done)
+        for done in claim.done:
+            self.acknowledged.add(done.index)
+            self.holding.get(name, {}).pop(done.index, None)
+        if last and claim == last[0]:
+            self.heard[name] = self.now
         if last and claim == last[0]:
             assert grant == last[1], "said twice, answered the same"
             return grant
@@ -53,7 +61,8 @@ class AnyHistory(RuleBasedStateMachine):
             return grant
         same_life = last is not None and last[0].incarnation == claim.incarnation
         before = self.holding.get(name, {}) if same_life else {}
-        held = {part: before.get(part, self.now) for part in claim.held if part in self.wanted}
+        to_do = [part for part in claim.held if part in self.wanted and part not in self.acknowledged]
+        held = {part: before.get(part, self.now) for part in to_do}
         self.holding[name] = held
         self.heard[name] = self.now
         self.check_loan(name, lent(grant), claim.wanted_rows)
@@ -61,11 +70,31 @@ class AnyHistory(RuleBasedStateMachine):
         self.answers[name] = (claim, grant)
         return grant
 
+    @invariant()
+    def the_books_are_right(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        status, done = self.ledger.status(), self.acknowledged - self.resumed
+        assert status.rows == self.plan.rows_of(self.wanted)
+        assert status.rows_resumed == sum(self.plan.part(index).rows for index in self.resumed)
+        assert status.rows_done == sum(self.plan.part(index).rows for index in done)
+        assert status.rejects_resumed == sum(map(rejects_of, self.resumed))
+        assert status.rejects_done == sum(map(rejects_of, done))
+        assert status.parts_left == len(self.wanted) - len(self.acknowledged)
+        assert status.finished == self.ledger.finished == (self.acknowledged == set(self.wanted))
+        assert status.leases_expired == self.expired
+
+    @invariant()
+    def what_is_remembered_does_not_grow_with_what_has_been(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        assert len(self.ledger._holders) <= len(self.workers)
+        assert all(len(holder.since) <= len(self.wanted) for holder in self.ledger._holders.values())
+
     def check_loan(self, name: str, parts: list[int], wanted_rows: int) -> None:
         assert len(set(parts)) == len(parts)
         assert set(parts) <= set(self.wanted)
         assert not parts or wanted_rows > 0
-        mine = {part for part in self.holding[name] if part not in self.acknowledged}
         for part in parts:
             others = [held[part] for each, held in self.holding.items() if each != name and part in held]
             assert part not in self.acknowledged, "what is done is not lent"
@@ -73,7 +102,7 @@ class AnyHistory(RuleBasedStateMachine):
                 continue
             assert len(others) == 1, "no part has three holders"
             assert self.now - others[0] > SECOND_LEASE_AFTER_S, "only a late part is lent twice"
-            assert not mine, "only to an embedder that has nothing else"
+            assert not self.holding[name], "only to an embedder that has nothing else"
             free = set(self.wanted) - self.acknowledged - set(parts)
             free -= {part for held in self.holding.values() for part in held}
             assert not free, "only when nothing is left that nobody holds"
@@ -101,6 +130,17 @@ class AnyHistory(RuleBasedStateMachine):
         parts = data.draw(st.lists(st.sampled_from(sorted(worker.held)), min_size=1, unique=True))
         worker.write(*parts)
         self.durable.update(parts)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """Told to stop, it says goodbye, and is started again later."""
+        at = data.draw(st.integers(0, len(self.workers) - 1))
+        worker = self.workers[at]
+        worker.hear(self.say(worker.claim(0)))
+        worker.held.clear()
+        grant = self.say(worker.claim(0))
+        assert not grant.leases
+        self.workers[at] = Worker(self.plan, worker.name, worker.life + 1)
 
     @rule(data=st.data(), what=st.sampled_from(["embedder", "embedder", "queue", "late claim"]))
     def crash(self, data: st.DataObject, what: str) -> None:
@@ -141,5 +181,5 @@ class AnyHistory(RuleBasedStateMachine):
         assert status.rows == status.rows_resumed + status.rows_done == self.plan.rows_of(self.wanted)
 
 
-AnyHistory.TestCase.settings = settings(deadline=None, max_examples=120, stateful_step_count=40)
+AnyHistory.TestCase.settings = settings(examples(120), stateful_step_count=40)
 TestAnyHistory = AnyHistory.TestCase

@@ -29,6 +29,11 @@ def part_done(plan: Plan, index: int, rejects: int = 0) -> PartDone:
     return PartDone(index, plan.part(index).rows, rejects)
 
 
+def rejects_of(index: int) -> int:
+    """How many rows of a part a server refuses, whoever sends them."""
+    return index % 3
+
+
 def lent(grant: Grant) -> list[int]:
     return [part.index for lease in grant.leases for part in lease.parts]
 
@@ -52,7 +57,7 @@ class Worker:
                 incarnation=f"{self.name}/{self.life}",
                 sequence=self.sequence,
                 held=tuple(self.held),
-                done=tuple(part_done(self.plan, index) for index in self.done),
+                done=tuple(part_done(self.plan, index, rejects_of(index)) for index in self.done),
                 wanted_rows=wanted_rows,
             )
         return self.unanswered
