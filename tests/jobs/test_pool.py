@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.driver.tuning import Bounds
+from actors.errors import FAILED, UserError
 from actors.messages import DriverStatus
 from tests.actors.embedder.job import Job, job_of
 from tests.conftest import eventually
@@ -69,3 +70,26 @@ def test_it_grows_and_shrinks_as_the_driver_wants(
     assert ids == list(range(ROWS))
     assert queue.leases_expired == 0
     assert driver.endpoints[0].rows < 1.2 * ROWS
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_without_any_node_it_ends_instead_of_waiting_for_ever(
+    job: Job, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    """As when Ray's own daemon on this machine was killed, and every process of Ray's with it."""
+    import ray
+
+    import jobs.pool as module
+
+    pool = module.Pool(job.plan, None, job.spec, Bounds(limit=4, batch_rows=BATCH), size)
+    try:
+        monkeypatch.setattr(ray, "nodes", list)
+        pool.look(0.1)  # a moment without is nothing
+        monkeypatch.setattr(module, "_NO_NODES_S", 0.0)
+        with pytest.raises(UserError, match="no node of the Ray cluster") as ended:
+            pool.look(0.1)
+        assert ended.value.exit_code == FAILED
+    finally:
+        pool.stop()
+        for actor in (pool._queue, pool._driver):
+            ray.kill(actor)  # their names are for the next
