@@ -34,6 +34,12 @@ def vector_of(text: str, dim: int) -> NDArray[np.float32]:
     return vectors.vector_of(str(_place(text.encode())), dim)
 
 
+def vectors_of(texts: Sequence[str], dim: int) -> NDArray[np.float32]:
+    """float32[n, dim]: `vector_of` each text, quickly for many."""
+    pool = vectors.vectors_of([str(i) for i in range(POOL)], dim)
+    return pool[[_place(text.encode()) for text in texts]]
+
+
 def _place(text: bytes) -> int:
     return zlib.crc32(text) % POOL
 
