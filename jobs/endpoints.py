@@ -15,8 +15,13 @@ from actors.errors import FAILED, UserError
 from actors.messages import Endpoint
 from jobs.settings import Endpoint as EndpointSettings
 
-_PATIENCE_S = {Kind.TRANSPORT: 10.0, Kind.OVERLOADED: 120.0}  # nobody there; there, but still loading its model
-_PROBE_TEXT = "A short text that every embedding model can take."
+_PATIENCE_S = {
+    Kind.TRANSPORT: 10.0,  # nobody there
+    Kind.OVERLOADED: 120.0,  # there, but still loading its model
+    Kind.BACKEND: 10.0,
+    Kind.WRONG_ANSWER: 3.0,
+}
+_PROBE_TEXTS = "A short text that every embedding model can take.", "Another one, to be sure."
 
 T = TypeVar("T")
 
@@ -55,7 +60,7 @@ async def _look(server: EndpointSettings) -> tuple[Endpoint, int, float]:
         endpoint = replace(endpoint, model=await _with_client(endpoint, _only_model))
     started = monotonic()
     dim = await _with_client(endpoint, _dimension)
-    return endpoint, dim, monotonic() - started
+    return endpoint, dim, (monotonic() - started) / len(_PROBE_TEXTS)
 
 
 async def _with_client(endpoint: Endpoint, ask: Callable[[EmbeddingClient], Awaitable[T]]) -> T:
@@ -105,5 +110,9 @@ async def _only_model(client: EmbeddingClient) -> str:
 
 
 async def _dimension(client: EmbeddingClient) -> int:
-    answer = await client.embed([_PROBE_TEXT], None)
-    return int(answer.vectors.shape[1])
+    """That of two answers. The output is bound to it, so that one answer gone wrong would spoil it for good."""
+    answers = [await client.embed([text], None) for text in _PROBE_TEXTS]
+    first, second = (int(answer.vectors.shape[1]) for answer in answers)
+    if first != second:
+        raise Fault(Kind.WRONG_ANSWER, f"vectors of {first} dimensions came, and then of {second}")
+    return first
