@@ -16,7 +16,14 @@ from actors.messages import Endpoint
 from jobs.settings import Endpoint as EndpointSettings
 
 _ABSENT_S, _LOADING_S = 10.0, 120.0  # nobody is there; somebody is, but still loads the model
-_PROBE_TEXT = "A short text that every embedding model can take."
+_PATIENCE_S = {
+    Kind.TRANSPORT: _ABSENT_S,
+    Kind.TIMEOUT: _ABSENT_S,
+    Kind.BACKEND: 10.0,
+    Kind.OVERLOADED: _LOADING_S,
+    Kind.WRONG_ANSWER: 3.0,
+}
+_PROBE_TEXTS = "A short text that every embedding model can take.", "Another one, to be sure."
 
 T = TypeVar("T")
 
@@ -63,7 +70,7 @@ async def _look(server: EndpointSettings) -> tuple[Endpoint, int, float]:
         endpoint = replace(endpoint, model=await _with_client(endpoint, _only_model))
     started = monotonic()
     dim = await _with_client(endpoint, _dimension)
-    return endpoint, dim, monotonic() - started
+    return endpoint, dim, (monotonic() - started) / len(_PROBE_TEXTS)
 
 
 async def _with_client(endpoint: Endpoint, ask: Callable[[EmbeddingClient], Awaitable[T]]) -> T:
@@ -89,9 +96,9 @@ async def _patiently(client: EmbeddingClient, ask: Callable[[EmbeddingClient], A
 
 
 def _patience_s(fault: Fault) -> float:
-    if fault.status is None:
-        return _ABSENT_S if fault.policy.away and fault.kind is not Kind.WRONG_ANSWER else 0.0
-    return _LOADING_S if fault.kind in (Kind.OVERLOADED, Kind.STARTING) else 0.0
+    if fault.kind is Kind.STARTING:
+        return _ABSENT_S if fault.status is None else _LOADING_S
+    return _PATIENCE_S.get(fault.kind, 0.0)
 
 
 def _refusal(endpoint: Endpoint, fault: Fault) -> UserError:
@@ -119,5 +126,9 @@ async def _only_model(client: EmbeddingClient) -> str:
 
 
 async def _dimension(client: EmbeddingClient) -> int:
-    answer = await client.embed([_PROBE_TEXT], None)
-    return int(answer.vectors.shape[1])
+    """That of two answers. The output is bound to it, so that one answer gone wrong would spoil it for good."""
+    answers = [await client.embed([text], None) for text in _PROBE_TEXTS]
+    first, second = (int(answer.vectors.shape[1]) for answer in answers)
+    if first != second:
+        raise Fault(Kind.WRONG_ANSWER, f"vectors of {first} dimensions came, and then of {second}")
+    return first

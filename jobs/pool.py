@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ _HEAD = {"node:__internal_head__": 0.001}  # one failure domain with the job its
 _ASK_S = 2.0
 _START_S = 120.0
 _STOP_S = 8.0
+_NO_NODES_S = 10.0  # a control service that has just restarted may know of none for a moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Pool:
         self._driver = ray.remote(DriverActor).options(name=DRIVER, **beside).remote(bounds, spec.out, stamp())
         self._embedders: dict[str, _Embedder] = {}
         self._leaving: set[str] = set()
+        self._nodes_seen = time.monotonic()
         self._queue_status: QueueStatus = _first_answer(self._queue.status)
         self._driver_status: DriverStatus = _first_answer(self._driver.status)
         self._reconcile()
@@ -98,8 +101,16 @@ class Pool:
             pass  # its node is gone: reconciling finds another place
 
     def _reconcile(self) -> None:
-        """Compare the nodes that are alive with the embedders there are, and start what is missing."""
+        """Compare the nodes that are alive with the embedders there are, and start what is missing.
+
+        Raises UserError when there have been no nodes for a while: its own is gone too, and with it all of the job.
+        """
         nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+        if not nodes:
+            if time.monotonic() - self._nodes_seen > _NO_NODES_S:
+                raise UserError("no node of the Ray cluster is alive any more; run again to go on", FAILED)
+            return
+        self._nodes_seen = time.monotonic()
         for name, each in list(self._embedders.items()):
             if each.node not in nodes:
                 del self._embedders[name]

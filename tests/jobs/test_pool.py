@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.driver.tuning import Bounds
+from actors.errors import FAILED, UserError
 from actors.messages import DriverStatus
 from tests.actors.embedder.job import Job, job_of
 from tests.conftest import eventually
@@ -46,14 +47,16 @@ def job(tmp_path: Path, server: EmbeddingServer, ray_address: str) -> Iterator[J
     server.behave(delay_ms=0)
 
 
+def _bounds(job: Job) -> dict[str, Bounds]:
+    return {each.url: Bounds(limit=4, batch_rows=BATCH) for each in job.spec.endpoints}
+
+
 def test_it_grows_and_shrinks_as_the_driver_wants(
     job: Job, server: EmbeddingServer, wanted: dict[str, int]
 ) -> None:
     from jobs.pool import Pool
 
-    pool = Pool(
-        job.plan, None, job.spec, {each.url: Bounds(limit=4, batch_rows=BATCH) for each in job.spec.endpoints}, None
-    )
+    pool = Pool(job.plan, None, job.spec, _bounds(job), None)
     try:
         for embedders in (1, 3, 1, 2):
             wanted["embedders"] = embedders
@@ -71,3 +74,26 @@ def test_it_grows_and_shrinks_as_the_driver_wants(
     assert ids == list(range(ROWS))
     assert queue.leases_expired == 0
     assert driver.endpoints[0].rows < 1.2 * ROWS
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_without_any_node_it_ends_instead_of_waiting_for_ever(
+    job: Job, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    """As when Ray's own daemon on this machine was killed, and every process of Ray's with it."""
+    import ray
+
+    import jobs.pool as module
+
+    pool = module.Pool(job.plan, None, job.spec, _bounds(job), size)
+    try:
+        monkeypatch.setattr(ray, "nodes", list)
+        pool.look(0.1)  # a moment without is nothing
+        monkeypatch.setattr(module, "_NO_NODES_S", 0.0)
+        with pytest.raises(UserError, match="no node of the Ray cluster") as ended:
+            pool.look(0.1)
+        assert ended.value.exit_code == FAILED
+    finally:
+        pool.stop()
+        for actor in (pool._queue, pool._driver):
+            ray.kill(actor)  # their names are for the next

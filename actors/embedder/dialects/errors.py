@@ -39,7 +39,7 @@ def _words(kind: Kind, statuses: tuple[int, ...], words: str) -> _Words:
 _REFUSED = (400, 413, 422)
 _SAID = (
     _words(Kind.QUOTA, (429,), "insufficient_quota"),
-    _words(Kind.STARTING, (503,), "loading model|unhealthy|is not at ready state"),  # llama.cpp, TEI, Triton
+    _words(Kind.STARTING, (503,), "loading model|unhealthy|no healthy upstream|is not at ready state"),
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"maximum allowed batch size (?P<rows>\d+)"),  # TEI
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"should have at most (?P<rows>\d+) items"),  # Infinity
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"batch-size must be <= (?P<rows>\d+)"),  # Triton

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -24,14 +25,19 @@ MOST_INPUTS = 2048
 _INVALID_INPUT = (
     "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
 )
-_SEPARATED = tuple(
-    b'%s{"object":"embedding","index":%d,"embedding":' % (b"," if i else b"", i) for i in range(MOST_INPUTS)
-)
+_HEADS = tuple(b'{"object":"embedding","index":%d,"embedding":' % i for i in range(MOST_INPUTS))
+_SEPARATED = (_HEADS[0], *(b"," + head for head in _HEADS[1:]))
 
 
 def vector_of(text: str, dim: int) -> NDArray[np.float32]:
     """The vector of a text: float32[dim] of length 1, one of `POOL`, so that two texts in 4096 share theirs."""
     return vectors.vector_of(str(_place(text.encode())), dim)
+
+
+def vectors_of(texts: Sequence[str], dim: int) -> NDArray[np.float32]:
+    """float32[n, dim]: `vector_of` each text, quickly for many."""
+    pool = vectors.vectors_of([str(i) for i in range(POOL)], dim)
+    return pool[[_place(text.encode()) for text in texts]]
 
 
 def _place(text: bytes) -> int:
@@ -47,10 +53,11 @@ class EmbeddingRequest(msgspec.Struct):
 class Refused(Exception):  # noqa: N818 (an answer, not an error of ours)
     """The answer to a request that needs no GPU."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, headers: str = "") -> None:
         super().__init__(status)
         self.status = status
         self.body = body
+        self.headers = headers
 
 
 _decode = msgspec.json.Decoder(EmbeddingRequest).decode
@@ -68,6 +75,8 @@ def read(profile: Profile, body: bytes) -> tuple[list[bytes], bool]:
         raise Refused(404, openai_error(message, code="model_not_found"))
     if not texts or "" in texts or len(texts) > MOST_INPUTS:
         raise Refused(400, openai_error(_INVALID_INPUT))
+    if profile.poison and any(profile.poison in text for text in texts):
+        raise Refused(400, openai_error(_INVALID_INPUT))
     return [text.encode() for text in texts], request.encoding_format == "base64" and not profile.floats
 
 
@@ -78,12 +87,33 @@ def tokens_of(texts: Sequence[bytes]) -> list[int]:
 
 def embeddings(profile: Profile, texts: Sequence[bytes], base64_wanted: bool, tokens: int) -> bytes:
     """The body with the vectors of these texts."""
-    encoded = _pool(profile.dim, base64_wanted)
-    count = len(texts)
-    parts = [b""] * (2 * count + 2)
+    return _body(profile, _SEPARATED[: len(texts)], encoded(texts, profile.dim, base64_wanted), tokens)
+
+
+def embedding_list(profile: Profile, indexes: Sequence[int], vectors: Sequence[bytes], tokens: int) -> bytes:
+    """The body with these vectors, as `encoded` gives them, each under its index."""
+    heads = [(b"," if place else b"") + _HEADS[index] for place, index in enumerate(indexes)]
+    return _body(profile, heads, vectors, tokens)
+
+
+def encoded(texts: Sequence[bytes], dim: int, base64_wanted: bool) -> list[bytes]:
+    """The vector of each text as JSON, and the brace after it."""
+    pool = _pool(dim, base64_wanted)
+    return [pool[zlib.crc32(text) % POOL] for text in texts]
+
+
+def constant(value: float, dim: int, base64_wanted: bool) -> bytes:
+    """A vector of this value, encoded as the others; not a number is written as Python's json does."""
+    if base64_wanted:
+        return _in_base64(np.full(dim, value, np.float32))
+    return json.dumps([value] * dim).encode() + b"}"
+
+
+def _body(profile: Profile, heads: Sequence[bytes], vectors: Sequence[bytes], tokens: int) -> bytes:
+    parts = [b""] * (2 * len(heads) + 2)
     parts[0] = b'{"object":"list","data":['
-    parts[1:-1:2] = _SEPARATED[:count]
-    parts[2:-1:2] = [encoded[zlib.crc32(text) % POOL] for text in texts]
+    parts[1:-1:2] = heads
+    parts[2:-1:2] = vectors
     parts[-1] = b'],"model":"%s","usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
         profile.model.encode(),
         tokens,
@@ -92,12 +122,16 @@ def embeddings(profile: Profile, texts: Sequence[bytes], base64_wanted: bool, to
     return b"".join(parts)
 
 
+def _in_base64(vector: NDArray[np.float32]) -> bytes:
+    return b'"%s"}' % base64.b64encode(vector.tobytes())
+
+
 @functools.lru_cache(maxsize=4)
 def _pool(dim: int, base64_wanted: bool) -> list[bytes]:
     """Each vector of the pool as JSON, and the brace after it."""
     rows = vectors.vectors_of([str(i) for i in range(POOL)], dim)
     if base64_wanted:
-        return [b'"%s"}' % base64.b64encode(row.tobytes()) for row in rows]
+        return [_in_base64(row) for row in rows]
     return [msgspec.json.encode(row.tolist()) + b"}" for row in rows]
 
 

@@ -33,6 +33,8 @@ class Job:
     """Texts that are in a batch."""
     left: int = 0
     """Texts that are not computed."""
+    late_s: float = 0.0
+    """For so long the answer is held back."""
 
 
 @dataclass(slots=True)

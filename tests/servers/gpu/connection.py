@@ -57,11 +57,7 @@ class Connection(asyncio.Protocol):
         """Sends the answer; each of `headers` ends with CRLF. Nothing happens when the client has left."""
         if self._transport.is_closing():
             return
-        head = (
-            f"HTTP/1.1 {_REASONS[status]}\r\ncontent-type: {content_type}\r\n"
-            f"content-length: {len(body)}\r\n{headers}\r\n"
-        )
-        self._transport.write(head.encode())
+        self._transport.write(_head(status, len(body), content_type, headers))
         if body:
             self._transport.write(body)
         self._open = False
@@ -69,6 +65,12 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._size:
             asyncio.get_running_loop().call_soon(self._next)
+
+    def break_off(self, status: int, body: bytes) -> None:
+        """Sends the half of the body that was announced, and closes the connection."""
+        if not self._transport.is_closing():
+            self._transport.write(_head(status, len(body), "application/json", "") + body[: len(body) // 2])
+            self._transport.close()
 
     def cut(self) -> None:
         """Closes it without an answer."""
@@ -109,6 +111,13 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int) -> None:
         self._close = True
         self.respond(status, b"")
+
+
+def _head(status: int, length: int, content_type: str, headers: str) -> bytes:
+    head = (
+        f"HTTP/1.1 {_REASONS[status]}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n{headers}\r\n"
+    )
+    return head.encode()
 
 
 def _content_length(head: bytes) -> int:

@@ -20,13 +20,14 @@ _ROOT = Path(__file__).parents[3]
 class GpuServer:
     """A running server on 127.0.0.1 with the profile of this name, `fields` of it changed.
 
-    Ends with `stop` or by leaving the `with` block. Raises KeyError or msgspec.ValidationError on a wrong name
-    or value.
+    `port` 0: one that is free. Ends with `stop` or by leaving the `with` block. Raises KeyError or
+    msgspec.ValidationError on a wrong name or value.
     """
 
-    def __init__(self, profile: str = "one", seed: int = 0, **fields: Any) -> None:
+    def __init__(self, profile: str = "one", seed: int = 0, port: int = 0, **fields: Any) -> None:
         self.profile: Profile = changed(PROFILES[profile], fields)
-        command = [sys.executable, "-m", "tests.servers.gpu.server", f"--profile={profile}", f"--seed={seed}"]
+        command = [sys.executable, "-m", "tests.servers.gpu.server", f"--profile={profile}"]
+        command += [f"--seed={seed}", f"--port={port}"]
         command += [f"--{name.replace('_', '-')}={_flag(value)}" for name, value in fields.items()]
         self._process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -34,7 +35,8 @@ class GpuServer:
             ready = stdout.readline()
         if not ready:
             raise RuntimeError(f"GPU server did not start: {command}, exit code {self._process.wait()}")
-        self.url = f"http://127.0.0.1:{int(ready.removeprefix('READY '))}"
+        self.port = int(ready.removeprefix("READY "))
+        self.url = f"http://127.0.0.1:{self.port}"
         self._client = httpx.Client(base_url=self.url, trust_env=False)
 
     @property
@@ -79,6 +81,11 @@ class GpuServer:
             self._process.kill()
             self._process.wait()
         self._client.close()
+
+    def kill(self) -> None:
+        """SIGKILL: connections are cut, and the stats are gone."""
+        self._process.kill()
+        self.stop()
 
     def __enter__(self) -> Self:
         return self

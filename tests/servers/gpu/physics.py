@@ -86,9 +86,9 @@ class Gpu:
         queued = sum(len(job.lengths) - job.taken for job in self._queue if job.outcome is None)
         return queued + sum(batch.rows for batch in self._ready)
 
-    def send(self, now: float, lengths: Sequence[int], tag: object = None) -> Job:
+    def send(self, now: float, lengths: Sequence[int], tag: object = None, late_s: float = 0.0) -> Job:
         """A request with texts of so many tokens leaves its client."""
-        job = Job(lengths, now, tag, tokens=sum(lengths), left=len(lengths))
+        job = Job(lengths, now, tag, tokens=sum(lengths), left=len(lengths), late_s=late_s)
         self._at(now + self._one_way(), self._arrive, job)
         return job
 
@@ -154,7 +154,7 @@ class Gpu:
             self.in_flight -= 1
             self.texts -= job.left
         if outcome is not Outcome.GONE:
-            self._at(now + self._one_way(), self._deliver, job)
+            self._at(now + self._one_way() + job.late_s, self._deliver, job)
 
     def _deliver(self, now: float, job: Job) -> None:
         self._delivered.append(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,6 +12,27 @@ import msgspec
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _OrNone = Annotated[int, msgspec.Meta(ge=0)]
 _Share = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Fault(StrEnum):
+    """What can be wrong with the answer to one request. Only a hanging and a shuffled one is right."""
+
+    BUSY = "busy"  # 429 or 503
+    QUOTA = "quota"  # 429 with a Retry-After
+    STARTING = "starting"  # 503
+    BACKEND = "backend"  # 424, 500 or 502
+    DROPPED = "dropped"  # the connection ends before the answer,
+    CUT = "cut"  # or in the middle of its body
+    HANG = "hang"  # the answer comes late
+    ERROR_200 = "error_200"  # an error in JSON under status 200
+    TRUNCATED = "truncated"
+    HTML = "html"
+    COUNT = "count"  # a vector too few
+    DIM = "dim"
+    NAN = "nan"
+    ZERO = "zero"
+    SHUFFLED = "shuffled"  # in another order, with the right indexes
+    DUPLICATE = "duplicate"  # an index twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +84,13 @@ class Profile:
     burst_s: _Share = 2.0
     """The quotas, and how many seconds of them the buckets hold."""
     retry_after_s: _Share = 1.0
+    faults: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """This share of the requests meets a fault,"""
+    fault: Fault | None = None
+    """namely this one, or each of them equally often."""
+    hang_s: _Share = 5.0
+    poison: str = ""
+    """A request with a text that contains this gets 400."""
     dialect: Literal["openai", "tei", "infinity"] = "openai"
     """Whose words errors are in, and whose self-description there is: TEI `/info`, Infinity `/models`."""
     gauge: bool = True

@@ -30,8 +30,9 @@ import uvloop
 from tests.servers.gpu import answers
 from tests.servers.gpu.batches import Job, Outcome
 from tests.servers.gpu.connection import Connection
+from tests.servers.gpu.faults import RIGHT, Faults, Reply
 from tests.servers.gpu.physics import Gpu
-from tests.servers.gpu.profiles import PROFILES, Profile, changed
+from tests.servers.gpu.profiles import PROFILES, Fault, Profile, changed
 from tests.servers.gpu.stats import CLIENT_GONE, Gauge, Stats, prometheus
 
 _TEXT = "text/plain; version=0.0.4"
@@ -44,6 +45,7 @@ class Asked:
     connection: Connection
     texts: list[bytes]
     base64: bool
+    fault: Fault | None
 
 
 class Service:
@@ -72,6 +74,7 @@ class Service:
     def _start(self, profile: Profile) -> None:
         answers.warm_up(profile)
         self._gpu = Gpu(profile, self._seed)
+        self._faults = Faults(self._seed)
         self._stats = Stats(self._gpu, time.monotonic())
         self._gauge = Gauge()
 
@@ -96,15 +99,22 @@ class Service:
 
     def _embed(self, connection: Connection, body: bytes) -> None:
         now = self._now()
+        profile = self._gpu.profile
         self._stats.begin()
+        if fault := self._faults.draw(profile):
+            self._stats.faults[fault] += 1
         try:
-            texts, base64 = answers.read(self._gpu.profile, body)
+            if refusal := self._faults.refusal(profile, fault):
+                raise refusal
+            texts, base64 = answers.read(profile, body)
         except answers.Refused as refused:
             self._stats.refuse(refused.status)
-            connection.respond(refused.status, refused.body)
+            connection.respond(refused.status, refused.body, headers=refused.headers)
             return
         self._open.add(connection)
-        connection.tag = self._gpu.send(now, answers.tokens_of(texts), Asked(connection, texts, base64))
+        asked = Asked(connection, texts, base64, fault)
+        late_s = profile.hang_s if fault is Fault.HANG else 0.0
+        connection.tag = self._gpu.send(now, answers.tokens_of(texts), asked, late_s)
         self._tick(now)
 
     def _now(self) -> float:
@@ -141,17 +151,25 @@ class Service:
             return
         asked.connection.tag = None
         self._open.discard(asked.connection)
-        profile = self._gpu.profile
-        headers = ""
-        if job.outcome is Outcome.OK:
-            status, body = 200, answers.embeddings(profile, asked.texts, asked.base64, job.tokens)
+        right = job.outcome is Outcome.OK and asked.fault in RIGHT
+        if job.outcome is Outcome.OK and asked.fault is Fault.DROPPED:
+            self._stats.end(now, job, None, right)
+            asked.connection.cut()
+            return
+        reply = self._reply(job, asked)
+        self._stats.end(now, job, reply.status, right)
+        if reply.cut:
+            asked.connection.break_off(reply.status, reply.body)
         else:
-            assert job.outcome is not None
-            status, body = answers.failure(profile, job.outcome, len(job.lengths))
-        if job.outcome is Outcome.QUOTA:
-            headers = f"retry-after: {profile.retry_after_s:g}\r\n"
-        self._stats.end(now, job, status)
-        asked.connection.respond(status, body, headers=headers)
+            asked.connection.respond(reply.status, reply.body, reply.content_type, reply.headers)
+
+    def _reply(self, job: Job, asked: Asked) -> Reply:
+        profile = self._gpu.profile
+        if job.outcome is Outcome.OK:
+            return self._faults.reply(profile, asked.fault, asked.texts, asked.base64, job.tokens)
+        assert job.outcome is not None
+        headers = f"retry-after: {profile.retry_after_s:g}\r\n" if job.outcome is Outcome.QUOTA else ""
+        return Reply(*answers.failure(profile, job.outcome, len(job.lengths)), headers=headers)
 
     def _models(self, _: bytes) -> tuple[int, bytes, str]:
         profile = self._gpu.profile

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.servers.gpu.batches import Job, Outcome
 from tests.servers.gpu.physics import Gpu
-from tests.servers.gpu.profiles import Profile
+from tests.servers.gpu.profiles import Fault, Profile
 
 CLIENT_GONE = 499
 _GPU_LABELS = (
@@ -33,18 +33,21 @@ class Stats:
         self.in_flight = self.most_in_flight = in_flight
         self.statuses: Counter[int] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
+        self.faults: Counter[Fault] = Counter()
 
     def begin(self) -> None:
         self.requests += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
-    def end(self, now: float, job: Job, status: int) -> None:
+    def end(self, now: float, job: Job, status: int | None, right: bool = True) -> None:
+        """`status` None: the connection was closed. `right`: each text got its own vector, if status is 200."""
         self.in_flight -= 1
-        self.statuses[status] += 1
+        if status is not None:
+            self.statuses[status] += 1
         assert job.outcome is not None
         self.outcomes[job.outcome] += 1
-        if status == 200:
+        if status == 200 and right:
             self.texts += len(job.lengths)
             self.tokens += job.tokens
             self._latencies.append(now - job.sent)
@@ -55,8 +58,9 @@ class Stats:
         self.statuses[status] += 1
 
     def report(self, now: float) -> dict[str, Any]:
-        """Texts and tokens are those delivered; `tokens_batched` and `work` those computed, without and with
-        padding; `busy` is the mean over the GPUs of now; latencies are of delivered requests, None without any."""
+        """Texts and tokens are those delivered with their own vectors; `tokens_batched` and `work` those computed,
+        without and with padding; `busy` is the mean over the GPUs of now; latencies are of delivered requests,
+        None without any."""
         gpu = self._gpu
         batches, batched_tokens, work = self._batches_from
         busy_s, wall_s = gpu.busy_s(now) - self._busy_from, now - self._since
@@ -74,6 +78,7 @@ class Stats:
             "work": gpu.batched_work - work,
             "statuses": {str(status): times for status, times in self.statuses.items()},
             "refused": sum(self.outcomes[each] for each in (Outcome.OVERLOADED, Outcome.QUOTA)),
+            "faults": {str(fault): times for fault, times in self.faults.items()},
             "ooms": self.outcomes[Outcome.OOM],
             "in_flight": self.in_flight,
             "max_in_flight": self.most_in_flight,

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.servers.gpu.answers import vector_of
+from tests.servers.gpu.answers import vector_of, vectors_of
 from tests.servers.gpu.fixture import _ROOT, GpuServer
 
 HTTP = httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_connections=200))
@@ -71,6 +71,7 @@ def test_each_text_has_its_own_vector(server: GpuServer, encoding: str) -> None:
     response = ask(server, texts, encoding_format=encoding)
     for text, vector in zip(texts, vectors(response), strict=True):
         assert np.array_equal(vector, vector_of(text, 32))
+    assert np.array_equal(vectors(response), vectors_of(texts, 32))
     assert [item["index"] for item in response.json()["data"]] == list(range(400))
     assert len({vector.tobytes() for vector in vectors(response)}) > 350
 
@@ -349,6 +350,16 @@ def test_what_a_reset_leaves_under_way_counts_when_it_ends(server: GpuServer) ->
     assert (before["in_flight"], before["max_in_flight"], before["texts"], before["p50_s"]) == (1, 1, 0, None)
     assert (after["in_flight"], after["requests"], after["texts"], after["statuses"]) == (0, 0, 4, {"200": 1})
     assert after["busy_s"] > 0
+
+
+def test_another_comes_to_the_port_of_a_killed_one() -> None:
+    with GpuServer() as first:
+        assert ask(first, TEXTS).status_code == 200
+        first.kill()
+        with GpuServer("tei", port=first.port) as second:
+            assert second.url == first.url
+            assert ask(second, TEXTS).status_code == 200
+            assert second.stats()["requests"] == 1
 
 
 def test_a_wrong_flag_is_a_line_and_not_a_traceback() -> None:
