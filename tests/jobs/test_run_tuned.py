@@ -44,6 +44,31 @@ def test_every_row_and_few_refusals(rayembed: Any, tmp_path: Path, profile: str,
     np.testing.assert_array_equal(matrix(table)[some], [vector_of(texts[i], 32) for i in some])
 
 
+def test_a_quota_that_the_server_tells_is_never_exceeded(rayembed: Any, tmp_path: Path) -> None:
+    texts = [f"{i:06d}".ljust(4 * tokens, "x") for i, tokens in enumerate(lognormal(ROWS))]
+    corpus = write_parquet(tmp_path / "c.parquet", list(texts))
+    with GpuServer("quota_told") as server:
+        run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--json", "--limit", 20_000)
+        assert run.wait() == 0, run.err
+        stats = server.stats()
+    assert stats["refused"] <= 2
+    assert run.summary()["bound_by"] == "rate-limit"
+
+
+def test_what_the_user_allows_in_a_minute_is_kept(rayembed: Any, tmp_path: Path) -> None:
+    texts = [f"{i:06d}".ljust(4 * tokens, "x") for i, tokens in enumerate(lognormal(2000))]
+    corpus = write_parquet(tmp_path / "c.parquet", list(texts))
+    (tmp_path / "c.yaml").write_text("async_inference: {batch_size: 50}\n")
+    with GpuServer("near_20ms") as server:
+        endpoint = f"endpoints: [{{url: {server.url}, requests_per_minute: 600}}]"
+        (tmp_path / "c.yaml").write_text(f"{endpoint}\nasync_inference: {{batch_size: 50}}\n")
+        run = rayembed("run", corpus, "-o", "out", "--config", "c.yaml", "--json")
+        assert run.wait() == 0, run.err
+    summary = run.summary()
+    assert summary["rows_embedded"] == 2000
+    assert summary["requests"] / summary["seconds"] < 11
+
+
 def test_capacity_that_falls_and_rises_again_costs_no_row(rayembed: Any, tmp_path: Path) -> None:
     texts = [f"{i:06d}".ljust(4 * tokens, "x") for i, tokens in enumerate(lognormal(ROWS))]
     corpus = write_parquet(tmp_path / "c.parquet", list(texts))

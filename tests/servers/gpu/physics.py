@@ -48,6 +48,14 @@ class Quota:
             self._used[name] += more if rate else 0
         return True
 
+    def left(self, profile: Profile, now: float) -> dict[str, tuple[float, float]]:
+        """Of each bucket there is: what is in it, and after how many seconds it is full."""
+        rates = {"requests": profile.requests_per_s, "tokens": profile.tokens_per_s}
+        used = {name: max(0.0, self._used[name] - rate * (now - self._at)) for name, rate in rates.items()}
+        return {
+            name: (rate * profile.burst_s - used[name], used[name] / rate) for name, rate in rates.items() if rate
+        }
+
 
 class Gpu:
     """The server. Times are seconds of the caller's clock and must not fall; `profile` can be replaced at any
@@ -85,6 +93,10 @@ class Gpu:
         """Texts that are in no running batch."""
         queued = sum(len(job.lengths) - job.taken for job in self._queue if job.outcome is None)
         return queued + sum(batch.rows for batch in self._ready)
+
+    def quota_left(self, now: float) -> dict[str, tuple[float, float]]:
+        """Requests and tokens that may still be asked for, and after how many seconds all of them may again."""
+        return self._quota.left(self.profile, now)
 
     def send(self, now: float, lengths: Sequence[int], tag: object = None, late_s: float = 0.0) -> Job:
         """A request with texts of so many tokens leaves its client."""

@@ -84,6 +84,8 @@ class Profile:
     burst_s: _Share = 2.0
     """The quotas, and how many seconds of them the buckets hold."""
     retry_after_s: _Share = 1.0
+    tells_quota: bool = False
+    """Every answer has OpenAI's `x-ratelimit-*` headers."""
     faults: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """This share of the requests meets a fault,"""
     fault: Fault | None = None
@@ -153,6 +155,9 @@ PROFILES: dict[str, Profile] = {
     "oom_blind": replace(_BIG, memory_base=0.0, gauge=False),
     "quota": replace(_QUOTA, requests_per_s=50, tokens_per_s=200_000, distance_s=0.08, jitter=0.5, gauge=False),
     "quota_requests": replace(_QUOTA, requests_per_s=20, most_inputs=256, distance_s=0.08, jitter=0.5, gauge=False),
+    "quota_told": replace(
+        _QUOTA, requests_per_s=50, tokens_per_s=200_000, tells_quota=True, distance_s=0.08, jitter=0.5, gauge=False
+    ),
     # merging servers
     "tei": replace(_TEI, text_cap=512, most_inputs=32),
     "tei_padded": replace(_TEI, text_cap=512, most_inputs=32, padded=True),

@@ -165,11 +165,13 @@ class Service:
 
     def _reply(self, job: Job, asked: Asked) -> Reply:
         profile = self._gpu.profile
+        told = _ratelimit(self._gpu.quota_left(self._now())) if profile.tells_quota else ""
         if job.outcome is Outcome.OK:
-            return self._faults.reply(profile, asked.fault, asked.texts, asked.base64, job.tokens)
+            reply = self._faults.reply(profile, asked.fault, asked.texts, asked.base64, job.tokens)
+            return dataclasses.replace(reply, headers=reply.headers + told)
         assert job.outcome is not None
         headers = f"retry-after: {profile.retry_after_s:g}\r\n" if job.outcome is Outcome.QUOTA else ""
-        return Reply(*answers.failure(profile, job.outcome, len(job.lengths)), headers=headers)
+        return Reply(*answers.failure(profile, job.outcome, len(job.lengths)), headers=headers + told)
 
     def _models(self, _: bytes) -> tuple[int, bytes, str]:
         profile = self._gpu.profile
@@ -239,6 +241,13 @@ class Service:
 def _asked(job: Job) -> Asked:
     assert isinstance(job.tag, Asked)
     return job.tag
+
+
+def _ratelimit(left: dict[str, tuple[float, float]]) -> str:
+    return "".join(
+        f"x-ratelimit-remaining-{name}: {int(remaining)}\r\nx-ratelimit-reset-{name}: {seconds:.3f}s\r\n"
+        for name, (remaining, seconds) in left.items()
+    )
 
 
 def _json(value: object) -> tuple[int, bytes, str]:
