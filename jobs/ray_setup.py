@@ -17,7 +17,7 @@ _OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 def connect(address: str | None) -> bool:
     """Connect to `address`, else $RAY_ADDRESS, else start a local Ray. True when the Ray is our own.
 
-    Raises UserError when the cluster cannot be reached.
+    Raises UserError when the cluster cannot be reached, KeyboardInterrupt on SIGTERM.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
@@ -39,6 +39,8 @@ def connect(address: str | None) -> bool:
         where = "a local Ray cannot be started" if local else f"the Ray cluster at {address} cannot be reached"
         reason = str(error).strip().split("\n", 1)[0]
         raise UserError(f"{where}: {reason}; see --address and RAY_ADDRESS", FAILED) from error
+    except SystemExit as ended:  # by Ray's own SIGTERM handler
+        raise KeyboardInterrupt from ended
     return local
 
 

@@ -88,7 +88,11 @@ def prepare(settings: Settings) -> Job:
 
 
 def run(settings: Settings) -> Outcome:
-    """Embed what is missing. Raises UserError when the job cannot begin or cannot go on; run again to go on."""
+    """Embed what is missing. Raises UserError when the job cannot begin or cannot go on; run again to go on.
+
+    SIGTERM raises KeyboardInterrupt, as Ctrl-C does, but while rows are embedded: then both end the job cleanly.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     job = prepare(settings)
     run_identity = identity(
         job.plan, job.columns, job.found.endpoints[0].model, job.found.dim, settings.output.dtype
@@ -106,6 +110,7 @@ def run(settings: Settings) -> Outcome:
     if before.finished:
         return _sum_up(job, before, None, seconds=0.0, interrupted=False)
     local = connect(settings.ray.address)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has put its own over it
     try:
         return _embed(job, fingerprint(run_identity), local)
     finally:
@@ -175,10 +180,7 @@ def _watch(pool: Pool, interrupted: list[int]) -> tuple[QueueStatus, DriverStatu
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """A list that fills when the job is asked to end; a second Ctrl-C ends it at once.
-
-    Ray's own SIGTERM handler would end the process before anything is written, so this goes over it.
-    """
+    """A list that fills when the job is asked to end; a second Ctrl-C ends it at once."""
     seen: list[int] = []
 
     def note(number: int, _: object) -> None:

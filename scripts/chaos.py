@@ -17,11 +17,13 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,9 @@ STRIKES = {  # how often, against each other
     "gcs": 0.2,  # Ray itself waits a minute for it
     "freeze": 3,  # an embedder, for longer than its lease
     "server": 5,
-    "job": 2,
-    "job with Ray": 2,
-    "SIGTERM": 2,
+    "job": 1.5,
+    "job with Ray": 1.5,
+    "SIGTERM": 1.5,
 }
 FREEZE_S = 18.0
 SERVERS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -53,6 +55,7 @@ SERVERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("infinity", {"speed": 0.3}),
 )
 RETRY_AFTER_S = 0.15  # longer ones are taken for a quota, and the job is paced by what is mere chance
+PORTS = 20_000, 30_000
 BATCH_SIZES = ("auto", "64", "200", "512", "2048")
 CONCURRENCIES = ("auto", "4", "16", "48")
 POOLS = ("auto", "1", "2", "3")
@@ -101,7 +104,7 @@ class Server:
         self._faults = faults
         self._draw = draw
         self._before: Counter[str] = Counter()
-        self._server = self._start(0)
+        self._server = self._start(_free_port(draw))
 
     @property
     def url(self) -> str:
@@ -129,6 +132,15 @@ class Server:
             "dim": DIM,
         }
         return GpuServer(self._name, self._draw.randrange(1 << 30), port, **common, **fields)
+
+
+def _free_port(draw: random.Random) -> int:
+    """Outside the range from which connections get theirs, lest one takes it while the server is away."""
+    while True:
+        port = draw.randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Soak:

@@ -159,6 +159,23 @@ def test_a_signal_ends_it_cleanly_and_the_output_still_reads(rayembed, server, t
     assert_right(tmp_path / "out", rows)
 
 
+def test_sigterm_before_the_first_row_is_an_interrupt_too(rayembed, server, tmp_path):
+    corpus = write_parquet(tmp_path / "c.parquet", texts(100))
+    command = ("run", corpus, "-o", "out", "--endpoint", server.url)
+    server.behave(hold_after=1)
+    probing = rayembed(*command)
+    eventually(lambda: server.stats()["requests"] == 2)  # the second of the probe waits
+    probing.send(signal.SIGTERM)
+    assert probing.wait() == 130, probing.err
+    server.behave(hold_after=0)
+    starting = rayembed(*command, own_ray=True)
+    eventually(lambda: any(_is("gcs_server", each) for each in psutil.Process(starting.pid).children()))
+    starting.send(signal.SIGTERM)
+    assert starting.wait() == 130, starting.err
+    assert "run the same command again" in probing.err
+    assert "run the same command again" in starting.err
+
+
 @pytest.mark.parametrize("actor", ["EmbedderActor", "QueueActor", "DriverActor"])
 def test_an_actor_may_be_killed(rayembed, server, tmp_path, actor):
     rows = texts(20_000)
@@ -280,5 +297,5 @@ def test_dry_run_writes_nothing_and_sends_a_probe(rayembed, server, tmp_path):
     run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--dry-run", "--json", own_ray=True)
     assert run.wait() == 0, run.err
     assert run.summary()["rows"] == 1000
-    assert server.stats()["texts"] == 1
+    assert server.stats()["texts"] == 2  # that of one answer is not believed
     assert not (tmp_path / "out").exists()
