@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from unittest import mock
 
 import httpx
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.dialects import DIALECTS, Answer
+from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import POLICIES, Fault, Kind
 from actors.messages import Endpoint
 from tests.actors.embedder.answers import (
@@ -152,17 +154,28 @@ dates = st.builds(
 ).map(str.encode)
 seconds = st.sampled_from([b"7", b"nan", b"inf", b"-inf", b"-1", b"1e3", b"1e999", b"\xb2", huge.encode()])
 header = st.one_of(st.binary(max_size=12), dates, seconds)
-message = st.lists(
-    st.sampled_from(
-        ["maximum allowed batch size ", "insufficient_quota", "0", "32", "9" * 400, "\n", "\ud800", "é", "\0"]
-    )
-).map(lambda some: json.dumps({"error": {"message": "".join(some)}}).encode())
+says = st.sampled_from(
+    [
+        "maximum allowed batch size {}",
+        "insufficient_quota",
+        "requested {} tokens, max {} tokens per request",
+        "maximum context length is {} tokens, however you requested {}",
+        "must have less than {} characters. Given: {}",
+        "input ({} tokens) is too large, batch size: {}",
+        "\n{}\0é\ud800",
+    ]
+)
+number = st.sampled_from(["0", "32", "33", "9" * 400])
+message = st.builds(str.format, says, number, number).map(
+    lambda text: json.dumps({"error": {"message": text}}).encode()
+)
+status = st.sampled_from([400, 413, 422, 429, 500, 503]) | st.integers(100, 599)
 
 
 @every_dialect
 @examples(300)
 @given(
-    st.integers(100, 599),
+    status,
     st.dictionaries(st.sampled_from([b"retry-after", b"retry-after-ms", b"x"]), header),
     st.one_of(rubbish, message, message.flatmap(damaged)),
 )
@@ -176,7 +189,27 @@ def test_any_error_is_a_fault_that_can_be_told(
     assert len(fault.detail.splitlines()) <= 1
     fault.detail.encode()
     assert fault.retry_after_s is None or fault.retry_after_s >= 0
-    assert fault.most_rows is None or fault.most_rows >= 0
+    assert fault.most_rows is None or fault.most_rows > 0
+    assert fault.most_tokens is None or fault.most_tokens > 0
+    assert fault.fits is None or 0 < fault.fits < 1
+
+
+limits = st.sampled_from(
+    [f"x-ratelimit-{name}-{what}".encode() for name in ("remaining", "reset") for what in ("requests", "tokens")]
+)
+amount = st.sampled_from(
+    [b"5", b"0", b"-1", b"nan", b"inf", b"6m0s", b"120ms", b"9" * 400, b"9" * 400 + b"s", b"\xb2"]
+)
+
+
+@examples(300)
+@given(st.dictionaries(limits, amount | st.binary(max_size=9)))
+def test_any_allowance_is_of_plain_numbers(headers: dict[bytes, bytes]) -> None:
+    told = allowance(httpx.Headers(headers), 7.0)
+    if told is not None:
+        numbers = [told.requests, told.tokens, told.requests_reset_s, told.tokens_reset_s]
+        assert all(each is None or (math.isfinite(each) and each >= 0) for each in numbers)
+        assert told.at == 7.0
 
 
 models = st.lists(st.text(max_size=5)).map(
