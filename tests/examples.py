@@ -1,4 +1,4 @@
-"""How many examples a property is tried with. `pytest --hypothesis-profile=more` tries twenty times as many."""
+"""How many examples a property is tried with; `pytest --hypothesis-profile=more --timeout=0` tries many more."""
 
 from __future__ import annotations
 

@@ -59,4 +59,5 @@ def _seconds(text: str) -> float | None:
     pieces = _DURATION.findall(text)
     if not pieces or "".join(map("".join, pieces)) != text:
         return None
-    return sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
+    return seconds if math.isfinite(seconds) else None

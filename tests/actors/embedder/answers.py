@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -94,7 +94,7 @@ def base64_of(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def embedding_list(embeddings: list[str]) -> Fields:
+def embedding_list(embeddings: Sequence[object]) -> Fields:
     return (("data", [(("index", i), ("embedding", each)) for i, each in enumerate(embeddings)]),)
 
 
@@ -148,20 +148,26 @@ def right_answers(draw: st.DrawFn) -> tuple[bytes, Vectors]:
 
 @st.composite
 def uneven_answers(draw: st.DrawFn) -> tuple[bytes, int]:
-    """An embedding list whose base64 is of any lengths, and for how many texts it is."""
-    rows, dim = draw(st.integers(1, 4)), draw(st.integers(1, 6))
-    sizes = draw(st.lists(st.integers(4 * dim - 1, 4 * dim + 1), min_size=rows, max_size=rows))
-    return draw(_SPELLINGS).of(embedding_list([base64_of(b"\x01" * size) for size in sizes])), rows
+    """An embedding list of vectors of several lengths or none, and for how many texts it is."""
+    rows, dim = draw(st.sampled_from([2, 1, 3])), draw(st.sampled_from([2, 5, 2, 3]))
+    junk = draw(st.sampled_from(["", "", "?" * 16]))  # in the place of whole numbers
+    base64s = st.sampled_from([4 * dim + 1, 4 * dim, 4 * dim - 1]).map(
+        lambda size: junk + base64_of(b"\x01" * size)
+    )
+    numbers = st.integers(1, 2).map(lambda size: [0.5] * size)
+    embeddings = draw(st.lists(draw(st.sampled_from([base64s, base64s, numbers])), min_size=rows, max_size=rows))
+    return draw(_SPELLINGS).of(embedding_list(embeddings)), rows
 
 
 @st.composite
 def misplaced_answers(draw: st.DrawFn) -> tuple[bytes, int]:
     """An embedding list whose embeddings are missing, there twice or elsewhere, and for how many texts it is."""
-    rows = draw(st.integers(1, 3))
+    rows = draw(st.integers(1, 2))
     like = _encoded(np.ones(draw(st.integers(1, 3)), np.float32), draw(st.booleans()))
-    right = ("embedding", like)
-    other = [("meta", (right,)), ("index", 0), *(("embedding", odd) for odd in ("", [], 0, None, [[1.0]], [True]))]
-    fields = st.lists(st.just(right) | st.sampled_from(other), min_size=1, max_size=3)
+    right, meta = ("embedding", like), ("meta", (("embedding", like),))
+    again = "index", draw(st.integers(0, 1))
+    odd = [("embedding", value) for value in ("", [], 0, None, [[1.0]])]
+    fields = st.lists(st.sampled_from([right, meta, right, meta, again, again, *odd]), min_size=1, max_size=3)
     items = [tuple(draw(st.permutations([("index", i), *draw(fields)]))) for i in range(rows)]
     return draw(_MIXED).of((("data", items),)), rows
 
@@ -192,7 +198,11 @@ def damaged(draw: st.DrawFn, body: bytes) -> bytes:
 
 rubbish = st.one_of(
     st.binary(max_size=60),
-    st.sampled_from(_FRAGMENTS).map(lambda one: one * 3000),
+    st.builds(
+        lambda start, one: start + one * 3000,
+        st.sampled_from([b"", b'{"x":', b'{"data":[{"id":']),
+        st.sampled_from([b"[", b"[", b'{"x":', *_FRAGMENTS]),
+    ),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
         lambda inner: (

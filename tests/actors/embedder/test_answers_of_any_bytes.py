@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from unittest import mock
 
 import httpx
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.dialects import DIALECTS, Answer
+from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import POLICIES, Fault, Kind
 from actors.messages import Endpoint
 from tests.actors.embedder.answers import (
@@ -32,6 +34,7 @@ from tests.actors.embedder.answers import (
 from tests.examples import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+CLIENT = EmbeddingClient(Endpoint("http://host", "m", "openai", None))
 every_dialect = pytest.mark.parametrize("name", DIALECTS)
 step_bytes = st.sampled_from([20, 1 << 20])  # with few, small answers are read in several steps
 
@@ -57,9 +60,8 @@ def read(name: str, body: bytes, texts: int) -> Answer | None:
 
 def embedded(body: bytes, texts: int, dim: int | None) -> Answer:
     """What the client makes of it."""
-    client = EmbeddingClient(Endpoint("http://host", "m", "openai", None))
-    with mock.patch.object(client, "_send", mock.AsyncMock(return_value=body)):
-        return asyncio.run(client.embed([""] * texts, dim))
+    with mock.patch.object(CLIENT, "_send", mock.AsyncMock(return_value=body)):
+        return asyncio.run(CLIENT.embed([""] * texts, dim))
 
 
 def wrong(body: bytes, texts: int, dim: int) -> None:
@@ -96,7 +98,7 @@ def test_right_answers_are_read_in_every_spelling(right: tuple[bytes, Vectors], 
     np.testing.assert_array_equal(read_plainly(body, len(vectors)), vectors)
 
 
-@examples(300)
+@examples(500)
 @given(uneven_answers(), step_bytes)
 def test_nothing_is_made_up_where_vectors_are_of_several_lengths(odd: tuple[bytes, int], size: int) -> None:
     assert_nothing_made_up(*odd, size)
@@ -108,7 +110,7 @@ def test_nothing_is_made_up_where_vectors_are_missing_or_elsewhere(odd: tuple[by
     assert_nothing_made_up(*odd, size)
 
 
-@examples(600)
+@examples(400)
 @given(right_answers(), st.data(), step_bytes)
 def test_nothing_is_made_up_where_bytes_are_damaged(
     right: tuple[bytes, Vectors], data: st.DataObject, size: int
@@ -126,7 +128,7 @@ def test_a_dialect_reads_as_many_vectors_as_texts_or_none(name: str, body: bytes
 numbers = st.one_of(st.floats(width=32), st.sampled_from([0.0, 0.0, 0.0, 1.0, 1e-30, 1e-45, 1e30]))
 
 
-@examples(300)
+@examples(200)
 @given(st.integers(1, 3).flatmap(lambda dim: st.lists(st.lists(numbers, min_size=dim, max_size=dim), min_size=1)))
 def test_only_finite_vectors_that_are_not_all_zero_pass_the_client(rows: list[list[float]]) -> None:
     given_rows = np.array(rows, np.float32)
@@ -142,37 +144,38 @@ def test_only_finite_vectors_that_are_not_all_zero_pass_the_client(rows: list[li
 
 # --- errors and models ------------------------------------------------------------------------------------------
 
-words = st.sampled_from(
+huge = "9" * 20
+dates = st.builds(
+    "Wed, {} Oct {} {}:28:00 {}".format,
+    st.sampled_from(["21", "99", "x"]),
+    st.sampled_from(["2015", "0", "9999", huge]),
+    st.sampled_from(["07", "25", huge]),
+    st.sampled_from(["GMT", "-0000", "+9999", "-" + huge, ""]),
+).map(str.encode)
+seconds = st.sampled_from([b"7", b"nan", b"inf", b"-inf", b"-1", b"1e3", b"1e999", b"\xb2", huge.encode()])
+header = st.one_of(st.binary(max_size=12), dates, seconds)
+says = st.sampled_from(
     [
-        "Wed",
-        "21",
-        "Oct",
-        "2015",
-        "0",
-        "9" * 20,
-        "07:28:00",
-        "GMT",
-        "+9999",
-        "-" + "9" * 20,
-        "nan",
-        "inf",
-        "-1",
-        "1e3",
-        ",",
+        "maximum allowed batch size {}",
+        "insufficient_quota",
+        "requested {} tokens, max {} tokens per request",
+        "maximum context length is {} tokens, however you requested {}",
+        "must have less than {} characters. Given: {}",
+        "input ({} tokens) is too large, batch size: {}",
+        "\n{}\0é\ud800",
     ]
 )
-header = st.one_of(st.binary(max_size=12), st.lists(words, max_size=7).map(lambda some: " ".join(some).encode()))
-message = st.lists(
-    st.sampled_from(
-        ["maximum allowed batch size ", "insufficient_quota", "0", "32", "9" * 400, "\n", "\ud800", "é", "\0"]
-    )
-).map(lambda some: json.dumps({"error": {"message": "".join(some)}}).encode())
+number = st.sampled_from(["0", "32", "33", "9" * 400])
+message = st.builds(str.format, says, number, number).map(
+    lambda text: json.dumps({"error": {"message": text}}).encode()
+)
+status = st.sampled_from([400, 413, 422, 429, 500, 503]) | st.integers(100, 599)
 
 
 @every_dialect
 @examples(300)
 @given(
-    st.integers(100, 599),
+    status,
     st.dictionaries(st.sampled_from([b"retry-after", b"retry-after-ms", b"x"]), header),
     st.one_of(rubbish, message, message.flatmap(damaged)),
 )
@@ -186,7 +189,27 @@ def test_any_error_is_a_fault_that_can_be_told(
     assert len(fault.detail.splitlines()) <= 1
     fault.detail.encode()
     assert fault.retry_after_s is None or fault.retry_after_s >= 0
-    assert fault.most_rows is None or fault.most_rows >= 0
+    assert fault.most_rows is None or fault.most_rows > 0
+    assert fault.most_tokens is None or fault.most_tokens > 0
+    assert fault.fits is None or 0 < fault.fits < 1
+
+
+limits = st.sampled_from(
+    [f"x-ratelimit-{name}-{what}".encode() for name in ("remaining", "reset") for what in ("requests", "tokens")]
+)
+amount = st.sampled_from(
+    [b"5", b"0", b"-1", b"nan", b"inf", b"6m0s", b"120ms", b"9" * 400, b"9" * 400 + b"s", b"\xb2"]
+)
+
+
+@examples(300)
+@given(st.dictionaries(limits, amount | st.binary(max_size=9)))
+def test_any_allowance_is_of_plain_numbers(headers: dict[bytes, bytes]) -> None:
+    told = allowance(httpx.Headers(headers), 7.0)
+    if told is not None:
+        numbers = [told.requests, told.tokens, told.requests_reset_s, told.tokens_reset_s]
+        assert all(each is None or (math.isfinite(each) and each >= 0) for each in numbers)
+        assert told.at == 7.0
 
 
 models = st.lists(st.text(max_size=5)).map(

@@ -26,7 +26,7 @@ from tests.examples import examples
 
 PATIENCE_S = 1e6
 WIDE = Order(4, 1 << 20, 1 << 30)
-PASSING = 3  # faults that pass: a text is blamed for no fewer than four
+PASSING = 2  # faults that pass: after three in a row a server may be given up, after four a text
 
 
 @dataclass
@@ -34,7 +34,8 @@ class Server:
     """Stands for the client of a server that takes no text in `poison`, no more than `most_texts` at a time
     (`says` is what it says about that) and no more than `most_bytes` of texts padded to the longest.
 
-    Besides, the requests whose numbers are in `passing` fail, and with those in `orders` comes another order.
+    Besides, the requests whose numbers are in `passing` fail, and with those in `orders` comes another order. From
+    request number `away[0]` on, all fail in the same way for `away[1]` seconds.
     """
 
     poison: dict[int, Kind] = field(default_factory=dict)
@@ -43,6 +44,8 @@ class Server:
     most_bytes: int = 1 << 30
     passing: dict[int, Kind] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
+    away: tuple[int, float, Kind] | None = None
+    back_at: float | None = None
     requests: int = 0
     lane: Lane = field(init=False)
     endpoint = Endpoint("http://host", "m", "openai", None)
@@ -54,7 +57,7 @@ class Server:
         assert self.requests < 10_000
         if self.requests in self.orders:
             self.lane.obey(self.orders[self.requests])
-        passing = self.passing.get(self.requests)
+        passing = self.passing.get(self.requests) or self.outage()
         await asyncio.sleep(0.01)
         if passing:
             raise Fault(passing, "for once", 500, retry_after_s=2.0 if passing is Kind.OVERLOADED else None)
@@ -66,6 +69,14 @@ class Server:
             if kind := self.poison.get(number(text)):
                 raise Fault(kind, "not this one", 400)
         return Answer(np.array([vector(text) for text in texts], np.float32), sum(map(len, texts)))
+
+    def outage(self) -> Kind | None:
+        if self.away is None or self.requests < self.away[0]:
+            return None
+        now = asyncio.get_running_loop().time()
+        if self.back_at is None:
+            self.back_at = now + self.away[1]
+        return self.away[2] if now < self.back_at else None
 
 
 def number(text: str) -> int:
@@ -101,9 +112,11 @@ def deliver(server: Server, texts: list[str], order: Order = WIDE) -> dict[int, 
     return {row: each.reason for row, each in part._rejects.items()}
 
 
-texts_of_any_length = st.lists(st.integers(0, 60), min_size=1, max_size=50).map(
-    lambda lengths: [f"{i} {'x' * length}" for i, length in enumerate(lengths)]
+lengths = st.integers(0, 60)
+texts_of_any_length = (st.lists(lengths, min_size=1, max_size=2) | st.lists(lengths, min_size=1, max_size=50)).map(
+    lambda some: [f"{i} {'x' * length}" for i, length in enumerate(some)]
 )
+requests = st.integers(1, 6) | st.integers(1, 40)
 orders = st.builds(
     Order,
     limit=st.integers(1, 5),
@@ -120,7 +133,7 @@ def poison_in(count: int) -> st.SearchStrategy[dict[int, Kind]]:
     return st.dictionaries(st.integers(0, count - 1), kinds, max_size=6)
 
 
-@examples(400)
+@examples(250)
 @given(texts_of_any_length, st.data(), orders)
 def test_each_row_gets_its_vector_or_is_the_one_reject_it_deserves(
     texts: list[str], data: st.DataObject, order: Order
@@ -130,29 +143,45 @@ def test_each_row_gets_its_vector_or_is_the_one_reject_it_deserves(
         most_texts=data.draw(st.integers(1, 60)),
         says=data.draw(st.none() | st.integers(0, 100)),
         most_bytes=data.draw(st.sampled_from([1 << 30, 4000, 1000, 200, len(_OWN_TEXT)])),
-        orders=data.draw(st.dictionaries(st.integers(1, 30), orders, max_size=3)),
+        orders=data.draw(st.dictionaries(requests, orders, max_size=3)),
     )
     too_long = {row: Kind.BACKEND for row, text in enumerate(texts) if len(text) > server.most_bytes}
     assert deliver(server, texts, order) == {row: str(kind) for row, kind in (server.poison | too_long).items()}
 
 
-@examples(300)
+@examples(200)
 @given(texts_of_any_length, st.data(), orders)
 def test_faults_that_pass_cost_no_row(texts: list[str], data: st.DataObject, order: Order) -> None:
-    passing = st.sampled_from([Kind.TRANSPORT, Kind.BACKEND, Kind.WRONG_ANSWER])
-    requests = st.integers(1, 40)
+    kinds = data.draw(
+        st.lists(st.sampled_from([Kind.BACKEND, Kind.TRANSPORT, Kind.WRONG_ANSWER]), min_size=1, max_size=2)
+    )
+    fails = data.draw(st.lists(st.sampled_from([None, *kinds]), max_size=data.draw(st.sampled_from([4, 40]))))
+    passing = [(request, kind) for request, kind in enumerate(fails, 1) if kind][:PASSING]
     server = Server(
         poison=data.draw(poison_in(len(texts))),
         most_texts=data.draw(st.integers(1, 60)),
         most_bytes=data.draw(st.sampled_from([1 << 30, 1000])),
-        passing=data.draw(st.dictionaries(requests, st.just(Kind.OVERLOADED), max_size=20))
-        | data.draw(st.dictionaries(requests, passing, max_size=PASSING)),
+        passing=data.draw(st.dictionaries(requests, st.just(Kind.OVERLOADED), max_size=20)) | dict(passing),
         orders=data.draw(st.dictionaries(requests, orders, max_size=3)),
     )
     assert deliver(server, texts, order).keys() == server.poison.keys()
 
 
 @examples(150)
+@given(texts_of_any_length, st.data(), orders)
+def test_an_outage_costs_no_row(texts: list[str], data: st.DataObject, order: Order) -> None:
+    server = Server(
+        poison=data.draw(poison_in(len(texts))),
+        away=(
+            data.draw(requests),
+            data.draw(st.floats(0.1, 100.0)),
+            data.draw(st.sampled_from([Kind.TRANSPORT, Kind.BACKEND, Kind.OVERLOADED])),
+        ),
+    )
+    assert deliver(server, texts, order).keys() == server.poison.keys()
+
+
+@examples(60)
 @given(st.integers(1, 300), st.data())
 def test_what_finding_poisoned_texts_costs(count: int, data: st.DataObject) -> None:
     texts = [f"{i} {'x' * (i * 7 % 5)}" for i in range(count)]

@@ -35,6 +35,7 @@ class Take:
 class Learn:
     sent_bytes: int
     tokens: int
+    times: int
 
 
 @dataclass
@@ -90,12 +91,12 @@ def value_of(text: str) -> float:
 added = st.lists(
     st.sampled_from([None, ""]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=30
 )
-take = st.builds(Take, st.integers(1, 12), st.integers(1, 60), st.booleans())
-step = st.one_of(st.builds(Add, added), take, st.builds(Learn, st.integers(1, 99), st.integers(1, 99)))
+take = st.builds(Take, st.sampled_from([12, 3]), st.sampled_from([60, 10]), st.sampled_from([False, False, True]))
+learn = st.builds(Learn, st.integers(1, 99), st.integers(1, 99), st.integers(1, 9))
 
 
 @examples(200)
-@given(st.lists(step, max_size=12), take, st.data())
+@given(st.lists(st.builds(Add, added) | take | learn, max_size=12), take, st.data())
 def test_each_row_goes_out_once_within_the_bounds_and_gets_its_own_vector(
     steps: list[Add | Take | Learn], last: Take, data: st.DataObject
 ) -> None:
@@ -106,8 +107,9 @@ def test_each_row_goes_out_once_within_the_bounds_and_gets_its_own_vector(
                 story.add(texts)
             case Take():
                 story.take(each)
-            case Learn(sent_bytes, tokens):
-                story.window.calibrate(sent_bytes, tokens)
+            case Learn(sent_bytes, tokens, times):
+                for _ in range(times):
+                    story.window.calibrate(sent_bytes, tokens)
     while story.take(last):
         pass
 

@@ -28,7 +28,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.durable = data.draw(st.sets(st.sampled_from(self.wanted), max_size=1)) if self.wanted else set()
         self.now = 1000.0
         self.workers = [Worker(self.plan, f"w{i}") for i in range(workers)]
-        self.retired: list[Claim] = []  # said by processes that are gone; may still be on their way
+        self.said: list[Claim] = []  # may still be on their way once more
         self.open_queue()
 
     def open_queue(self) -> None:
@@ -114,7 +114,9 @@ class AnyHistory(RuleBasedStateMachine):
     )
     def claim(self, data: st.DataObject, wanted_rows: int, answer: bool) -> None:
         worker = data.draw(st.sampled_from(self.workers))
-        grant = self.say(worker.claim(wanted_rows))
+        claim = worker.claim(wanted_rows)
+        self.said.append(claim)
+        grant = self.say(claim)
         if answer:
             worker.hear(grant)
 
@@ -146,13 +148,11 @@ class AnyHistory(RuleBasedStateMachine):
     def crash(self, data: st.DataObject, what: str) -> None:
         if what == "queue":
             self.open_queue()
-        elif what == "late claim" and self.retired:
-            self.say(data.draw(st.sampled_from(self.retired)))
+        elif what == "late claim" and self.said:
+            self.say(data.draw(st.sampled_from(self.said)))
         else:
             at = data.draw(st.integers(0, len(self.workers) - 1))
             gone = self.workers[at]
-            if gone.unanswered:
-                self.retired.append(gone.unanswered)
             self.workers[at] = Worker(self.plan, gone.name, gone.life + 1)
 
     @rule(seconds=st.sampled_from([1.0, SECOND_LEASE_AFTER_S + 0.5, LEASE_S - 0.5, LEASE_S + 0.5]))
