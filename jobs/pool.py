@@ -50,9 +50,10 @@ class Pool:
         self._embedders: dict[str, _Embedder] = {}
         self._leaving: set[str] = set()
         self._nodes_seen = time.monotonic()
+        self._wanted: dict[str, int] = {}  # embedders by node; one where the driver has said nothing yet
+        self._reconcile()  # before the two have answered: all processes start at the same time
         self._queue_status: QueueStatus = _first_answer(self._queue.status)
         self._driver_status: DriverStatus = _first_answer(self._driver.status)
-        self._reconcile()
 
     def look(self, wait_s: float) -> tuple[QueueStatus, DriverStatus]:
         """How things stand after at most `wait_s` seconds; replaces lost embedders. Raises UserError on failure.
@@ -65,6 +66,7 @@ class Pool:
             self._ended(running[ref])
         self._queue_status = _ask(self._queue.status, self._queue_status)
         self._driver_status = _ask(self._driver.status, self._driver_status)
+        self._wanted = self._driver_status.wanted
         if not self._queue_status.finished:
             self._reconcile()
         return self._queue_status, self._driver_status
@@ -127,8 +129,7 @@ class Pool:
         """Node and number on it of each embedder that should be there."""
         if self._size:
             return [(nodes[i % len(nodes)], i // len(nodes)) for i in range(self._size)]
-        wanted = self._driver_status.wanted
-        return [(node, place) for node in nodes for place in range(wanted.get(node, 1))]
+        return [(node, place) for node in nodes for place in range(self._wanted.get(node, 1))]
 
     def _start(self, name: str, node: str) -> _Embedder:
         place = NodeAffinitySchedulingStrategy(node, soft=False)

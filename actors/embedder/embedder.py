@@ -65,6 +65,7 @@ class Embedder:
         self._writing = 0  # parts
         self._began, self._thread_s = time.monotonic(), time.thread_time()
         self._machine = Machine()
+        self._gauge: Gauge | None = None
         self._stopping = False
         self._asking: asyncio.Timeout | None = None  # while a claim is on its way
         self._window = Window()
@@ -76,7 +77,6 @@ class Embedder:
         """Work until every part is durable. Raises UserError when the job must end."""
         self._intake = Intake(self._spec)
         self._writer = ThreadPoolExecutor(WRITERS, "write")
-        self._gauge: Gauge | None = await asyncio.to_thread(open_gauge, self._spec.endpoints)
         clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
         self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
         try:
@@ -111,7 +111,7 @@ class Embedder:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                helpers = [group.create_task(self._report()), group.create_task(self._read())]
+                helpers = [group.create_task(each) for each in (self._report(), self._read(), self._find_gauge())]
                 helpers += [group.create_task(self._feed(lane)) for lane in self._lanes.values()]
                 await self._beat()
                 self._window.close()
@@ -120,6 +120,10 @@ class Embedder:
         except* UserError as errors:
             raise _first(errors) from None
         await self._driver.report(self._summarise())
+
+    async def _find_gauge(self) -> None:
+        """Beside the work: a page of metrics may be long in coming."""
+        self._gauge = await asyncio.to_thread(open_gauge, self._spec.endpoints)
 
     async def _beat(self) -> None:
         """Claim until the queue says that all is durable, or until stopped and drained."""
