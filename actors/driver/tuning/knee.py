@@ -58,6 +58,7 @@ class Knee:
         self._unloaded_tokens = 1
         self._obeyed: float | None = None  # since when all do as ordered
         self._after = 0.0  # windows begin no earlier
+        self._raised_at = 0.0  # more or larger requests were last ordered
         self._strain = Strain()
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
         self._room = Room(
@@ -90,6 +91,8 @@ class Knee:
         setting = self._built()
         if setting.tuned != self._setting.tuned:
             self._obeyed = None
+        if any(now > before for now, before in zip(setting.tuned, self._setting.tuned, strict=True)):
+            self._raised_at = seen.now
         self._setting = setting
         return Decision(setting, reason, self._paced_now or self._quota is not None)
 
@@ -131,7 +134,7 @@ class Knee:
 
     def _broken(self, state: State, seen: Observation) -> str | None:
         self._strain.forget(seen.now)
-        broken = [each for each in seen.failures if each.kind in ("backend", "transport")]
+        broken = [each for each in seen.failures if each.kind in ("backend", "transport", "timeout")]
         memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
         if memory:
             return self._out_of_memory(state, memory, seen.now)
@@ -143,6 +146,8 @@ class Knee:
         alive = self._history.between(seen.now - ALIVE_S, seen.now)
         if not broken or not alive or not self._strain.listens(seen.now):
             return None
+        if len(broken) == 1 and broken[0].kind == "transport":
+            return None  # connections do end
         self._after = seen.complete_to
         if len(broken) < MANY_BROKEN * len(self._history.between(seen.now - CUT_S, seen.now)):
             return None
@@ -172,7 +177,7 @@ class Knee:
         if self._cap.refuse(refused) and state.aim != self._aim:
             return self._take(state.refused()._replace(reason="refused: back to what worked"), seen.now)
         rows, shared = self._rows_now(), self._cap.texts is not None
-        verdict = self._cap.judge(self._history, seen.complete_to)
+        verdict = self._cap.judge(self._history, seen.complete_to, self._raised_at)
         if verdict is None:
             if isinstance(state, Hold) and self._at_cap() and self._cap.relax(seen.now):
                 state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)

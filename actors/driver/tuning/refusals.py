@@ -21,6 +21,8 @@ MOST_FAILURES = 2  # then never again above what worked
 DOUBT, DOUBT_KNOWN = 0.04, 0.15  # shares by which one unit must explain the refusals better than the other
 EPISODE_S, MOST_EPISODE_S = 0.3, 1.0  # an episode lasts as long as an answer takes, within these
 JUDGED = 60  # refusals of one episode that are looked at
+STEADY_S = 3.0  # nothing was raised for so long: what it refuses now, it held until now
+OUTNUMBER = 3  # accepted at such a level for each refusal: it was not for what was held
 
 
 @dataclass(slots=True)
@@ -53,8 +55,11 @@ class Cap:
         if rows > 1:
             self.texts = min(self.texts or rows, rows // 2)
 
-    def judge(self, history: History, complete_to: float) -> str | None:
-        """What an episode says, once everything that was held at its start has come back."""
+    def judge(self, history: History, complete_to: float, raised_at: float = math.inf) -> str | None:
+        """What an episode says, once everything that was held at its start has come back.
+
+        Nothing, where it came by chance: nothing was raised since `raised_at`, and as much was held before.
+        """
         if not self._episode:
             return None
         began = min(each.at for each in self._episode)
@@ -68,26 +73,28 @@ class Cap:
             return "refused, and nothing came through: it is away"
         if began - self._relaxed < SOON_S:
             self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
-        self._relax = RELAX
-        self._changed = complete_to
         held = [history.held(each.at - each.latency_s, each.at) for each in known]
         requests = [len(each) for each in held]
         texts = [sum(done.rows for done in each) for each in held]
         needed = [count + failure.rows for count, failure in zip(texts, known, strict=True)]
+        if began - raised_at > STEADY_S and _by_chance(history, began, requests, needed):
+            return None
+        self._relax = RELAX
+        self._changed = complete_to
         return self._learn(requests, texts, needed, max(each.rows for each in accepted))
 
     def _learn(self, requests: list[int], texts: list[int], needed: list[int], largest: int) -> str:
         """What was held at each refusal, that and what was refused, and the texts of the largest request taken."""
         self._most_requests = max(self._most_requests, *requests)
         self._most_texts = max(self._most_texts, *texts)
-        if self._in_texts(requests, needed):
+        if min(needed) > largest and self._in_texts(requests, needed):
             self.requests = self.told_requests
             least, most = max(*texts, largest), min(needed) - 1
             between = int(math.sqrt(least * most)) if least < most else most
             self.texts = self._lowered(between, self.texts, self.told_texts)
             return f"it holds {self.texts} texts"
         self.texts = self.told_texts
-        self.requests = self._lowered(max(requests), self.requests, self.told_requests)
+        self.requests = self._lowered(max(1, *requests), self.requests, self.told_requests)
         return f"it holds {self.requests} requests"
 
     @staticmethod
@@ -148,6 +155,20 @@ class Cap:
         self._changed = self._relaxed = now
         self._relax = min(MOST_RELAX, 2 * self._relax - 1)
         return True
+
+
+def _by_chance(history: History, began: float, requests: list[int], needed: list[int]) -> bool:
+    """Whether a server that was given no more than before had taken far more often what it refuses now.
+
+    As one of many behind a gateway does, or one that is ill: that is no cap in requests and none in texts.
+    """
+    sent = history.sent_between(began - STEADY_S, began)
+    sent = sent[:: max(1, len(sent) // JUDGED)]
+    there = [history.held(each.at - each.latency_s, each.at - each.latency_s) for each in sent]  # itself with them
+    enough = OUTNUMBER * len(requests)
+    as_many = sum(len(each) > statistics.median(requests) for each in there)
+    as_much = sum(sum(done.rows for done in each) >= statistics.median(needed) for each in there)
+    return as_many >= enough and as_much >= enough
 
 
 @dataclass(slots=True)

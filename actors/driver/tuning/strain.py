@@ -37,7 +37,7 @@ class Strain:
         flight none. A backend that fails even then does not fail for load.
         """
         kind = failed[0].kind
-        if any(each.kind == "transport" for each in failed):
+        if any(each.kind in ("transport", "timeout") for each in failed):
             limit = max(1, int(TIMEOUT_CUT * aim.limit))
         elif self.held is not None and aim.limit <= LEAST:
             self._deaf_until, self.held = now + HELD_S, None

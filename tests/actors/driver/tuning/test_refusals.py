@@ -100,6 +100,33 @@ def test_a_cap_is_tried_again_more_seldom_each_time_it_holds() -> None:
     assert waits[-1] >= 2 * waits[0]
 
 
+def test_refusals_by_chance_teach_nothing() -> None:
+    chance = random.Random(1)
+    done = [Completion(10 + i * 0.02, 0.3, 50, 2500, 2500) for i in range(500)]
+    for share in (0.02, 0.1, 0.2):
+        refused = [
+            failure(each.at, "overloaded", rows=50, latency_s=0.01)
+            for each in done
+            if 15 < each.at < 15.3 and chance.random() < share
+        ] or [failure(15.1, "overloaded", rows=50, latency_s=0.01)]
+        history, cap = History(), Cap()
+        history.add(done)
+        assert cap.refuse(refused)
+        assert cap.judge(history, 30.0, raised_at=0.0) is None
+        assert (cap.requests, cap.texts) == (None, None)
+        cap.refuse(refused)
+        assert cap.judge(history, 30.0, raised_at=14.0)  # more was asked for just before
+
+
+def test_no_cap_in_texts_is_below_what_was_taken_alone() -> None:
+    done = [Completion(10 + i * 0.1, 0.09, 256, 9000, 9000) for i in range(50)]
+    cap, history = Cap(), History()
+    history.add(done)
+    cap.refuse([failure(12.008, "overloaded", rows=5, latency_s=0.004)])
+    cap.judge(history, 30.0)
+    assert cap.texts is None
+
+
 def test_memory_is_to_blame_only_for_sizes_that_never_worked() -> None:
     memory = Memory()
     memory.worked(10_000)
