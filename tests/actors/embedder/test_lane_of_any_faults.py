@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -32,7 +33,8 @@ PASSING = 2  # faults that pass: after three in a row a server may be given up, 
 @dataclass
 class Server:
     """Stands for the client of a server that takes no text in `poison`, no more than `most_texts` at a time
-    (`says` is what it says about that) and no more than `most_bytes` of texts padded to the longest.
+    (`says` is what it says about that), no more than `most_bytes` of texts padded to the longest, and of a text no
+    more than `most_characters` (`tells` what it says about that).
 
     Besides, the requests whose numbers are in `passing` fail, and with those in `orders` comes another order. From
     request number `away[0]` on, all fail in the same way for `away[1]` seconds.
@@ -42,6 +44,9 @@ class Server:
     most_texts: int = 1 << 30
     says: int | None = None
     most_bytes: int = 1 << 30
+    most_characters: int = 1 << 30
+    tells: str = "nothing"
+    truncate: bool = True  # what the job wants of such texts
     passing: dict[int, Kind] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
     away: tuple[int, float, Kind] | None = None
@@ -65,6 +70,10 @@ class Server:
             raise Fault(Kind.TOO_MANY_INPUTS, "too many", 413, most_rows=self.says)
         if len(texts) * max(map(len, texts)) > self.most_bytes:
             raise Fault(Kind.BACKEND, "out of memory", 500)
+        if (longest := max(map(len, texts))) > self.most_characters:
+            fits = self.most_characters / longest if self.tells == "what fits" else None
+            most = self.most_characters if self.tells == "the limit" else None  # it takes a character for a token
+            raise Fault(Kind.TOO_LONG, "too long", 400, fits=fits, most_tokens=most)
         for text in texts:
             if kind := self.poison.get(number(text)):
                 raise Fault(kind, "not this one", 400)
@@ -87,29 +96,45 @@ def vector(text: str) -> list[float]:
     return [number(text) + 1, len(text)]
 
 
-def deliver(server: Server, texts: list[str], order: Order = WIDE) -> dict[int, str]:
-    """Reasons of the rejects; every other row has its vector."""
+def deliver(server: Server, texts: list[str], order: Order = WIDE, other: Server | None = None) -> dict[int, str]:
+    """Reasons of the rejects; every other row has its vector. `other` takes what `server` does not."""
     part = OpenPart(Part(0, "part", 0, 0, len(texts)), Rows(list(texts), None, ()), 2, "float32")
+    servers = [server, other] if other else [server]
+
+    async def feed(lane: Lane, window: Window, group: asyncio.TaskGroup) -> None:
+        while not part.complete:
+            await lane.room()
+            batch = lane.take()
+            if batch:
+                lane.start()
+                group.create_task(lane.deliver(batch))
+            elif not part.complete:
+                await asyncio.sleep(1.0)
 
     async def all_of_it() -> None:
         window = Window()
         window.add(part)
-        server.lane = lane = Lane(cast(EmbeddingClient, server), 2, PATIENCE_S, order, window)
+        for each in servers:
+            client = cast(EmbeddingClient, each)
+            others_work = partial(any_works, [one for one in servers if one is not each])
+            each.lane = Lane(client, 2, PATIENCE_S, order, window, truncate=server.truncate, elsewhere=others_work)
         async with asyncio.TaskGroup() as group:
-            while window.rows:
-                await lane.room()
-                batch = lane.take()
-                assert batch is not None
-                lane.start()
-                group.create_task(lane.deliver(batch))
-        assert lane.report().inflight == 0
-        assert lane.rows == len(texts) - len(part._rejects)
+            for each in servers:
+                group.create_task(feed(each.lane, window, group))
+        assert [each.lane.report().inflight for each in servers] == [0] * len(servers)
+        assert sum(each.lane.rows for each in servers) == len(texts) - len(part._rejects)
 
     at_once(all_of_it())
     assert part.complete, "so many vectors and rejects came as there are rows"
     for row, text in enumerate(texts):
-        assert row in part._rejects or part._vectors[row].tolist() == vector(text)
+        whole, (own, length) = vector(text), part._vectors[row].tolist()
+        cut = len(text) > server.most_characters and 0 < length <= server.most_characters
+        assert row in part._rejects or (own == whole[0] and (cut or length == whole[1]))
     return {row: each.reason for row, each in part._rejects.items()}
+
+
+def any_works(servers: list[Server]) -> bool:
+    return any(each.lane.works for each in servers)
 
 
 lengths = st.integers(0, 60)
@@ -167,18 +192,45 @@ def test_faults_that_pass_cost_no_row(texts: list[str], data: st.DataObject, ord
     assert deliver(server, texts, order).keys() == server.poison.keys()
 
 
+outages = st.tuples(
+    requests,
+    st.floats(0.1, 100.0),
+    st.sampled_from([Kind.TRANSPORT, Kind.BACKEND, Kind.OVERLOADED, Kind.STARTING, Kind.TIMEOUT]),
+)
+
+
 @examples(150)
-@given(texts_of_any_length, st.data(), orders)
-def test_an_outage_costs_no_row(texts: list[str], data: st.DataObject, order: Order) -> None:
-    server = Server(
-        poison=data.draw(poison_in(len(texts))),
-        away=(
-            data.draw(requests),
-            data.draw(st.floats(0.1, 100.0)),
-            data.draw(st.sampled_from([Kind.TRANSPORT, Kind.BACKEND, Kind.OVERLOADED])),
-        ),
-    )
+@given(texts_of_any_length, st.data(), orders, outages)
+def test_an_outage_costs_no_row(
+    texts: list[str], data: st.DataObject, order: Order, away: tuple[int, float, Kind]
+) -> None:
+    server = Server(poison=data.draw(poison_in(len(texts))), away=away)
     assert deliver(server, texts, order).keys() == server.poison.keys()
+
+
+@examples(100)
+@given(texts_of_any_length, st.data(), orders, outages, st.none() | outages)
+def test_what_one_server_cannot_take_goes_to_another(
+    texts: list[str],
+    data: st.DataObject,
+    order: Order,
+    away: tuple[int, float, Kind],
+    other_away: tuple[int, float, Kind] | None,
+) -> None:
+    poison = data.draw(poison_in(len(texts)))
+    other = Server(poison, away=other_away)
+    assert deliver(Server(poison, away=away), texts, order, other).keys() == poison.keys()
+
+
+@examples(150)
+@given(texts_of_any_length, st.data(), orders, st.integers(len(_OWN_TEXT), 60), st.booleans())
+def test_texts_that_are_too_long_are_cut_or_rejected(
+    texts: list[str], data: st.DataObject, order: Order, most: int, truncate: bool
+) -> None:
+    tells = data.draw(st.sampled_from(["nothing", "what fits", "the limit"]))
+    server = Server(poison=data.draw(poison_in(len(texts))), most_characters=most, tells=tells, truncate=truncate)
+    too_long = {row for row, text in enumerate(texts) if len(text) > most and not truncate}
+    assert deliver(server, texts, order).keys() == server.poison.keys() | too_long
 
 
 @examples(60)

@@ -38,6 +38,11 @@ class Learn:
     times: int
 
 
+@dataclass(frozen=True)
+class GiveBack:
+    """What was taken last could not be sent."""
+
+
 @dataclass
 class Story:
     """A window, the parts that were added, and the batches that were taken."""
@@ -68,9 +73,18 @@ class Story:
         self.batches.append(batch)
         return True
 
+    def give_back(self) -> None:
+        if self.batches:
+            waiting, batch = self.window.rows, self.batches.pop()
+            self.window.give_back(batch)
+            assert self.window.rows == waiting + len(batch)
+
 
 def pieces_of(batch: Batch, data: st.DataObject) -> list[Batch]:
     """The batch as it may be cut by the lane; checks that nothing is lost."""
+    if data.draw(st.sampled_from([False, False, True])):
+        texts, batch = batch.texts, batch.by_length()
+        assert (sorted(batch.texts), batch.lengths.tolist()) == (sorted(texts), sorted(batch.lengths))
     how = data.draw(st.sampled_from(["whole", "halves", "pieces"])) if len(batch) > 1 else "whole"
     if how == "whole":
         return [batch]
@@ -95,16 +109,18 @@ take = st.builds(Take, st.sampled_from([12, 3]), st.sampled_from([60, 10]), st.s
 learn = st.builds(Learn, st.integers(1, 99), st.integers(1, 99), st.integers(1, 9))
 
 
-@examples(200)
-@given(st.lists(st.builds(Add, added) | take | learn, max_size=12), take, st.data())
+@examples(400)
+@given(st.lists(st.builds(Add, added) | take | learn | st.builds(GiveBack), max_size=12), take, st.data())
 def test_each_row_goes_out_once_within_the_bounds_and_gets_its_own_vector(
-    steps: list[Add | Take | Learn], last: Take, data: st.DataObject
+    steps: list[Add | Take | Learn | GiveBack], last: Take, data: st.DataObject
 ) -> None:
     story = Story()
     for each in steps:
         match each:
             case Add(texts):
                 story.add(texts)
+            case GiveBack():
+                story.give_back()
             case Take():
                 story.take(each)
             case Learn(sent_bytes, tokens, times):
