@@ -101,7 +101,7 @@ class Delivery:
             return await attempts(self._once, batch)
         except Fault as fault:
             if fault.policy.then is Then.STOP:
-                if fault.policy.away and self._line.another_works():
+                if fault.policy.away and self._line.elsewhere():
                     raise Away from fault
                 raise self._line.fatal(fault) from fault
             raise

@@ -59,7 +59,7 @@ class Line:
         self._dim = dim
         self._patience_s = patience_s
         self._window = window
-        self._elsewhere = elsewhere
+        self.elsewhere = elsewhere
         self.order = order
         self.obeyed_at = time.monotonic()
         self.change = asyncio.Event()  # something came back or was ordered
@@ -198,10 +198,6 @@ class Line:
         await self._working()
         return False
 
-    def another_works(self) -> bool:
-        """Whether these texts could go to another server."""
-        return self._elsewhere()
-
     def fatal(self, fault: Fault) -> UserError:
         """What ends the job."""
         return fatal(self._client.endpoint, fault)
@@ -230,7 +226,7 @@ class Line:
         while self._circuit.is_open:
             if self._end:
                 raise self._end
-            if self._elsewhere():
+            if self.elsewhere():
                 raise Away
             await self.changed()
 
@@ -332,7 +328,7 @@ class Line:
         """A server that is there and cannot take our text takes none."""
         if not isinstance(error, Fault) or not error.policy.away or self._wrong >= _WRONG:
             return False
-        return self._elsewhere() or not self.too_late(error)
+        return self.elsewhere() or not self.too_late(error)
 
     def _count_retry(self, _: RetryCallState) -> None:
         self.retries += 1

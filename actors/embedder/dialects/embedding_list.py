@@ -33,13 +33,15 @@ class _Item(msgspec.Struct):
     embedding: int
 
 
-class _Usage(msgspec.Struct):
+class Usage(msgspec.Struct):
+    """As the server counted; 0: it did not."""
+
     prompt_tokens: int = 0
 
 
 class _Rest(msgspec.Struct):
     data: list[_Item]
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 class _Cut(NamedTuple):

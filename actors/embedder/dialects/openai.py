@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.dialects.base import Answer, Request
-from actors.embedder.dialects.embedding_list import EmbeddingList
+from actors.embedder.dialects.embedding_list import EmbeddingList, Usage
 from actors.embedder.dialects.errors import fault
 from actors.embedder.faults import Fault, Kind
 
@@ -24,13 +24,9 @@ class _Item(msgspec.Struct):
     embedding: bytes | list[float]  # a JSON string is decoded as base64
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-
-
 class _Reply(msgspec.Struct):
     data: list[_Item]
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
 class _Model(msgspec.Struct):
