@@ -1,123 +1,151 @@
-"""Ask each endpoint what it is before the job starts: reachable, key accepted, which model, which dimension."""
+"""Ask each endpoint what it is before the job starts: reachable, key accepted, which server, model, dimension."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from time import monotonic
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
-from actors.embedder.client import EmbeddingClient, fatal
-from actors.embedder.faults import Fault, Kind
-from actors.errors import FAILED, UserError
-from actors.messages import Endpoint
+import numpy as np
+import numpy.typing as npt
+
+from actors.embedder.client import fatal
+from actors.embedder.dialects import DIALECTS, Description
+from actors.errors import UserError
+from actors.messages import Endpoint, Limits, Wanted
+from jobs.agreement import odd_one
+from jobs.detection import detect
+from jobs.probing import RefusedError, vectors_of_own_texts, with_client
 from jobs.settings import Endpoint as EndpointSettings
+from jobs.settings import Vectors
 
-_ABSENT_S, _LOADING_S = 10.0, 120.0  # nobody is there; somebody is, but still loads the model
-_PATIENCE_S = {
-    Kind.TRANSPORT: _ABSENT_S,
-    Kind.TIMEOUT: _ABSENT_S,
-    Kind.BACKEND: 10.0,
-    Kind.OVERLOADED: _LOADING_S,
-    Kind.WRONG_ANSWER: 3.0,
-}
-_PROBE_TEXTS = "A short text that every embedding model can take.", "Another one, to be sure."
+_NEAR_ONE = 0.01  # how far from 1 the lengths of vectors of length 1 may be, stored in 16 bits
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An endpoint that works, and what was found of it.
+
+    `vectors` float32[n, dim] are those of a few texts of our own, in the order of the endpoints' settings, as they
+    go into the output. `probe_s` is how long one of them took.
+    """
+
+    endpoint: Endpoint
+    description: Description
+    vectors: npt.NDArray[np.float32]
+    probe_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The endpoints with their models, the one dimension they agree on, and the seconds that one text took."""
+    """The servers, which agree on the vectors."""
 
-    endpoints: tuple[Endpoint, ...]
-    dim: int
-    probe_s: float
+    servers: tuple[Server, ...]
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(server.endpoint for server in self.servers)
+
+    @property
+    def dim(self) -> int:
+        return int(self.servers[0].vectors.shape[1])
+
+    @property
+    def probe_s(self) -> float:
+        return max(server.probe_s for server in self.servers)
 
 
-def find_endpoints(servers: Sequence[EndpointSettings]) -> Found:
+def find_endpoints(asked: Sequence[EndpointSettings], vectors: Vectors, *, truncate: bool) -> Found:
     """Raises UserError, naming the URL, when one of them cannot be used or they do not agree."""
-    if not servers:
+    if not asked:
         raise UserError(
             "no endpoint: name an embedding server with --endpoint URL, or endpoints: in the config file"
         )
-    return asyncio.run(_find(servers))
+    servers = asyncio.run(_look_at_all(asked, vectors, truncate))
+    _check_dimensions(servers)
+    if not vectors.allow_mixed:
+        _check_agreement(servers)
+    return Found(servers)
 
 
-async def _find(servers: Sequence[EndpointSettings]) -> Found:
-    looked = await asyncio.gather(*(_look(server) for server in servers))
-    first, dim, _ = looked[0]
-    for endpoint, other, _ in looked[1:]:
-        if other != dim:
-            raise UserError(f"{first.url} gives {dim} dimensions but {endpoint.url} {other}: not the same model")
-    return Found(tuple(endpoint for endpoint, _, _ in looked), dim, max(seconds for _, _, seconds in looked))
+async def _look_at_all(asked: Sequence[EndpointSettings], vectors: Vectors, truncate: bool) -> tuple[Server, ...]:
+    return tuple(await asyncio.gather(*(_look(each, vectors, truncate) for each in asked)))
 
 
-async def _look(server: EndpointSettings) -> tuple[Endpoint, int, float]:
-    dialect = "openai" if server.dialect in (None, "auto") else server.dialect or ""
-    endpoint = Endpoint(
-        url=server.url,
-        model=server.model or "",
-        dialect=dialect,
-        api_key_env=server.api_key_env,
-        metrics_url=server.metrics_url,
-        requests_per_minute=server.requests_per_minute,
-        tokens_per_minute=server.tokens_per_minute,
-    )
-    if not endpoint.model:
-        endpoint = replace(endpoint, model=await _with_client(endpoint, _only_model))
-    started = monotonic()
-    dim = await _with_client(endpoint, _dimension)
-    return endpoint, dim, (monotonic() - started) / len(_PROBE_TEXTS)
+def _check_dimensions(servers: Sequence[Server]) -> None:
+    first, *others = servers
+    dim = first.vectors.shape[1]
+    for other in others:
+        if other.vectors.shape[1] != dim:
+            raise UserError(
+                f"{first.endpoint.url} gives {dim} dimensions but {other.endpoint.url} {other.vectors.shape[1]}: "
+                "not the same model"
+            )
 
 
-async def _with_client(endpoint: Endpoint, ask: Callable[[EmbeddingClient], Awaitable[T]]) -> T:
-    client = EmbeddingClient(endpoint)
-    try:
-        return await _patiently(client, ask)
-    finally:
-        await client.aclose()
-
-
-async def _patiently(client: EmbeddingClient, ask: Callable[[EmbeddingClient], Awaitable[T]]) -> T:
-    started, said = monotonic(), False
-    while True:
-        try:
-            return await ask(client)
-        except Fault as fault:
-            if monotonic() - started >= _patience_s(fault):
-                raise _refusal(client.endpoint, fault) from fault
-            if not said:
-                print(f"waiting for {client.endpoint.url} ({fault.detail})", file=sys.stderr)
-                said = True
-        await asyncio.sleep(0.5)
-
-
-def _patience_s(fault: Fault) -> float:
-    if fault.kind is Kind.STARTING:
-        return _ABSENT_S if fault.status is None else _LOADING_S
-    return _PATIENCE_S.get(fault.kind, 0.0)
-
-
-def _refusal(endpoint: Endpoint, fault: Fault) -> UserError:
-    if fault.kind in (Kind.STARTING, Kind.TRANSPORT) and fault.status is None:
-        message = (
-            f"no embedding server answers at {endpoint.url} ({fault.detail}); is it running, is the URL right?"
+def _check_agreement(servers: Sequence[Server]) -> None:
+    if differ := odd_one([server.vectors for server in servers]):
+        first, other, cosine = differ
+        raise UserError(
+            f"{servers[first].endpoint.url} and {servers[other].endpoint.url} give different vectors for the same "
+            f"text (cosine {cosine:.4f}): not the same model; leave one out, or mix them with --allow-mixed"
         )
-        return UserError(message, FAILED)
-    return fatal(endpoint, fault)
 
 
-async def _only_model(client: EmbeddingClient) -> str:
-    url = client.endpoint.url
-    try:
-        names = await client.models()
-    except Fault as fault:
-        if fault.kind is not Kind.NOT_FOUND:
-            raise
-        names = []
+async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Server:
+    endpoint = Endpoint(
+        url=asked.url,
+        model=asked.model or "",
+        dialect="openai",
+        api_key_env=asked.api_key_env,
+        metrics_url=asked.metrics_url,
+        requests_per_minute=asked.requests_per_minute,
+        tokens_per_minute=asked.tokens_per_minute,
+        wanted=Wanted(vectors.dimensions, vectors.prompt_name, vectors.normalize == "no", truncate),
+    )
+    dialects = tuple(DIALECTS) if asked.dialect in (None, "auto") else (asked.dialect,)
+    found = await with_client(endpoint, lambda client: detect(client, dialects))
+    dialect, description = found or (dialects[-1], _unknown(dialects))
+    description = overridden(description, asked)
+    if vectors.prompt_name and "prompt_name" not in description.takes:
+        raise UserError(
+            f"{asked.url} ({description.server}) has no prompts of its own for --prompt-name; "
+            "give the text of the prompt with --prompt"
+        )
+    endpoint = replace(
+        endpoint,
+        dialect=dialect,
+        model=endpoint.model or _only_model(asked.url, description),
+        route=description.route,
+        limits=description.limits,
+        unit=vectors.normalize == "yes",
+    )
+    return await _probed(endpoint, description, vectors)
+
+
+def overridden(description: Description, asked: EndpointSettings) -> Description:
+    """With what the settings say instead of what was found."""
+    given = {key: value for key, value in asked.model_dump().items() if value is not None}
+    limits = {each.name: given[each.name] for each in fields(Limits) if each.name in given}
+    told = dict.fromkeys((*limits, *({"route", "encoding"} & given.keys())), "set")
+    return replace(
+        description,
+        route=given.get("route", description.route),
+        encodings=(given["encoding"],) if "encoding" in given else description.encodings,
+        counted="" if "encoding" in given else description.counted,
+        limits=replace(description.limits, **limits),
+        told={**description.told, **told},
+    )
+
+
+def _unknown(dialects: tuple[str, ...]) -> Description:
+    """What is assumed of a server that says nothing of itself."""
+    name = dialects[0] if len(dialects) == 1 else "OpenAI API"
+    return Description(server=f"{name} (it does not say)", route="", encodings=("",))
+
+
+def _only_model(url: str, description: Description) -> str:
+    names = description.models
     if not names:
         raise UserError(f"{url} does not say which model it serves; name it with --model")
     if len(names) > 1:
@@ -125,10 +153,31 @@ async def _only_model(client: EmbeddingClient) -> str:
     return names[0]
 
 
-async def _dimension(client: EmbeddingClient) -> int:
-    """That of two answers. The output is bound to it, so that one answer gone wrong would spoil it for good."""
-    answers = [await client.embed([text], None) for text in _PROBE_TEXTS]
-    first, second = (int(answer.vectors.shape[1]) for answer in answers)
-    if first != second:
-        raise Fault(Kind.WRONG_ANSWER, f"vectors of {first} dimensions came, and then of {second}")
-    return first
+async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors) -> Server:
+    """With the cheapest encoding that it takes."""
+    for encoding in description.encodings:
+        counted = description.counted if encoding == description.encodings[0] else ""
+        endpoint = replace(endpoint, encoding=encoding, counted=counted)
+        try:
+            came, probe_s = await with_client(endpoint, vectors_of_own_texts)
+        except RefusedError as refused:
+            if encoding == description.encodings[-1]:
+                raise fatal(endpoint, refused.fault) from None
+        else:
+            break
+    if vectors.dimensions and came.shape[1] != vectors.dimensions:
+        raise UserError(
+            f"{endpoint.url} gives {came.shape[1]} dimensions, not the {vectors.dimensions} of --dimensions: "
+            "its model cannot be shortened; leave that out"
+        )
+    if vectors.dimensions and vectors.normalize == "auto" and not _of_length_one(came):
+        full = replace(endpoint, wanted=replace(endpoint.wanted, dimensions=None))
+        uncut, _ = await with_client(full, vectors_of_own_texts)
+        if _of_length_one(uncut):  # it has cut them and left it at that
+            endpoint = replace(endpoint, unit=True)
+            came = came / np.linalg.norm(came, axis=1, keepdims=True)
+    return Server(endpoint, description, came, probe_s)
+
+
+def _of_length_one(vectors: npt.NDArray[np.float32]) -> bool:
+    return bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < _NEAR_ONE).all())

@@ -69,7 +69,7 @@ def prepare(settings: Settings) -> Job:
     out = Path(settings.output.path).expanduser().absolute()
     asked = settings.input
     listing = list_input(asked.paths, out, asked.text_column, asked.id_column, asked.keep)
-    found = find_endpoints(settings.servers)
+    found = find_endpoints(settings.servers, settings.vectors, truncate=asked.too_long == "truncate")
     rows = sum(file.rows for file in listing.files)
     row_bytes = found.dim * np.dtype(settings.output.dtype).itemsize
     plan = Plan(

@@ -99,6 +99,11 @@ def _auto_is_none(value: object) -> object:
     return None if value == "auto" else value
 
 
+def _yes_or_no(value: object) -> object:
+    """YAML reads a bare yes as true."""
+    return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+
+
 def _dialect(value: object) -> object:
     if value == "auto":
         return value
@@ -176,6 +181,7 @@ AutoCount = Annotated[
 ]
 Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
 TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
+Normalize = Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no), _expects("auto, yes or no")]
 Preset = Annotated[
     Literal["conservative", "recommended", "aggressive"], _expects(f"null, {_one_of(list(PRESET_CONCURRENCY))}")
 ]
@@ -189,7 +195,8 @@ class Endpoint(_Model):
     """One embedding server; where a field is None the top level's holds.
 
     `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's; None looks at /metrics.
-    `requests_per_minute` and `tokens_per_minute` are the most that is asked of it; None: any number.
+    `requests_per_minute` and `tokens_per_minute` are the most that is asked of it; None: any number. What follows
+    them is found out by asking (see `probe`); what is given here holds instead.
     """
 
     url: BaseUrl
@@ -199,6 +206,15 @@ class Endpoint(_Model):
     metrics_url: Location | None = None
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
+    route: BaseUrl | None = None
+    encoding: Text | None = None
+    tokens_per_text: Count | None = None
+    texts_per_request: Count | None = None
+    tokens_per_request: Count | None = None
+    bytes_per_request: Count | None = None
+    texts_in_flight: Count | None = None
+    requests_in_flight: Count | None = None
+    tokens_per_gpu_batch: Count | None = None
 
 
 class Input(_Model):
@@ -270,6 +286,21 @@ Endpoints = Annotated[
 ]
 
 
+class Vectors(_Model):
+    """What the vectors are of and are to be. None leaves it to the model.
+
+    `prompt` goes before each text; `prompt_name` is one of the server's own prompts. `normalize` auto keeps what
+    the server sends, yes makes each vector's length 1, no asks the server not to. `allow_mixed`: endpoints whose
+    vectors differ write into one output.
+    """
+
+    prompt: Text | None = None
+    prompt_name: Text | None = None
+    dimensions: Count | None = None
+    normalize: Normalize = "auto"
+    allow_mixed: Flag = False
+
+
 class RayCluster(_Model):
     """`address`: None leaves it to RAY_ADDRESS, else a local Ray."""
 
@@ -284,6 +315,7 @@ class Settings(_Model):
     dialect: Dialect = "auto"
     api_key_env: VariableName | None = None
     input: Annotated[Input, BeforeValidator(_block)] = Input()
+    vectors: Annotated[Vectors, BeforeValidator(_block)] = Vectors()
     output: Annotated[Output, BeforeValidator(_block)] = Output()
     async_inference: Annotated[AsyncInference, BeforeValidator(_block)] = AsyncInference()
     ray: Annotated[RayCluster, BeforeValidator(_block)] = RayCluster()
@@ -362,6 +394,7 @@ def _blocks() -> dict[str, tuple[str, ...]]:
     models: dict[str, type[BaseModel]] = {
         "": Settings,
         "input": Input,
+        "vectors": Vectors,
         "output": Output,
         "async_inference": AsyncInference,
         "ray": RayCluster,

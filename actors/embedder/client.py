@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import httpx
 import numpy as np
+import numpy.typing as npt
 
 from actors.embedder.answer_time import MOST_S
-from actors.embedder.dialects import DIALECTS, Answer, Request
+from actors.embedder.dialects import DIALECTS, Answer, Decoding, Reply, Request
+from actors.embedder.dialects.errors import fault
 from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import Fault, Kind
 from actors.embedder.transport import WholeBodyTransport
@@ -20,6 +24,7 @@ from actors.errors import UserError
 from actors.messages import Allowance, Endpoint
 
 _CONNECT_S = 10.0
+_COUNTED_EVERY = 32  # requests: of answers that do not tell the tokens, one that does
 
 
 class EmbeddingClient:
@@ -30,6 +35,8 @@ class EmbeddingClient:
         self.endpoint = endpoint
         self.allowance: Allowance | None = None  # what the server last said may still be asked
         self._dialect = DIALECTS[endpoint.dialect]
+        self._counted = replace(endpoint, encoding=endpoint.counted) if endpoint.counted else None
+        self._asked = 0
         # a proxy that compresses vectors costs CPU on both sides and saves next to nothing
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if endpoint.api_key_env:
@@ -44,22 +51,22 @@ class EmbeddingClient:
 
         With `dim`, vectors of another dimension are a fault too; so is no word of an answer for `read_s` seconds.
         """
-        body = await self._send(self._dialect.embed(self.endpoint.url, self.endpoint.model, texts), read_s)
-        answer = await _to_the_end(self._dialect.answer(body, len(texts)))
-        _check(answer, dim)
-        return answer
+        reply = await self.ask(self._dialect.embed(self._endpoint_of_next(), texts), read_s)
+        if reply.status != 200:
+            raise fault(reply)
+        answer = await _to_the_end(self._dialect.answer(reply, len(texts)))
+        lengths = _check(answer, dim)
+        if not self.endpoint.unit:
+            return answer
+        return replace(answer, vectors=(answer.vectors / lengths[:, None]).astype(np.float32, copy=False))
 
-    async def models(self) -> list[str]:
-        """Names of the models the server says it has. Raises Fault."""
-        return self._dialect.model_names(await self._send(self._dialect.models(self.endpoint.url), MOST_S))
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-    async def _send(self, request: Request, read_s: float) -> bytes:
+    async def ask(self, request: Request, read_s: float = MOST_S) -> Reply:
+        """What the server answers, whatever its status. Raises Fault when nothing comes."""
         timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=None)
         try:
-            response = await self._http.request(request.method, request.url, content=request.body, timeout=timeout)
+            response = await self._http.request(
+                request.method, request.url, content=request.body, headers=request.headers, timeout=timeout
+            )
         except aiohttp.ConnectionTimeoutError as error:
             raise Fault(Kind.STARTING, f"no connection within {_CONNECT_S:.0f} s") from error
         except TimeoutError as error:
@@ -69,12 +76,17 @@ class EmbeddingClient:
         except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise Fault(Kind.TRANSPORT, _why(error)) from error
         self.allowance = allowance(response.headers, time.monotonic()) or self.allowance
-        if response.status_code != 200:
-            raise self._dialect.fault(response.status_code, response.headers, response.content)
-        return response.content
+        return Reply(response.status_code, response.headers, response.content)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    def _endpoint_of_next(self) -> Endpoint:
+        self._asked += 1
+        return self._counted if self._counted and self._asked % _COUNTED_EVERY == 1 else self.endpoint
 
 
-async def _to_the_end(decoding: Generator[None, None, Answer]) -> Answer:
+async def _to_the_end(decoding: Decoding) -> Answer:
     """Its result. The event loop's other tasks run whenever it yields."""
     while True:
         try:
@@ -128,17 +140,20 @@ def _may_be_a_key(name: str) -> bool:
     return len(name) > 20 and any(c.islower() for c in name) and any(c.isdigit() for c in name)
 
 
-def _check(answer: Answer, dim: int | None) -> None:
+def _check(answer: Answer, dim: int | None) -> npt.NDArray[np.floating[Any]]:
+    """The vectors' lengths, [n], none of which is 0. Raises Fault."""
     vectors = answer.vectors
     if dim is not None and vectors.shape[1] != dim:
         why = f"vectors of {vectors.shape[1]} dimensions came, {dim} were expected"
         raise Fault(Kind.WRONG_ANSWER, why, sound=True)
     # one pass shows that all is well: NaN and infinity make the row's squared length so, an all-zero row makes it 0
-    lengths = np.einsum("ij,ij->i", vectors, vectors)
-    if np.isfinite(lengths).all() and lengths.all():
-        return
+    squares: npt.NDArray[np.float32] = np.einsum("ij,ij->i", vectors, vectors)
+    if np.isfinite(squares).all() and squares.all():
+        return np.sqrt(squares)
     # but so do very large and very small values
     if not np.isfinite(vectors).all():
         raise Fault(Kind.WRONG_ANSWER, "a vector holds NaN or infinity", sound=True)
     if not vectors.any(axis=1).all():
         raise Fault(Kind.WRONG_ANSWER, "a vector is all zero", sound=True)
+    exact: npt.NDArray[np.float64] = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    return exact

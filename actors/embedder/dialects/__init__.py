@@ -1,12 +1,15 @@
-"""Server dialects. A new one is a file beside this and a line in `DIALECTS`."""
+"""Server dialects. A new one is a file beside this and a line in `DIALECTS`.
+
+Which one a server speaks is looked for in this order: what many imitate comes last.
+"""
 
 from __future__ import annotations
 
-from actors.embedder.dialects.base import Answer, Dialect, Request
+from actors.embedder.dialects.base import Answer, Decoding, Description, Dialect, Looking, Reply, Request
 from actors.embedder.dialects.openai import OpenAI
 
 DIALECTS: dict[str, Dialect] = {
     "openai": OpenAI(),
 }
 
-__all__ = ["DIALECTS", "Answer", "Dialect", "Request"]
+__all__ = ["DIALECTS", "Answer", "Decoding", "Description", "Dialect", "Looking", "Reply", "Request"]

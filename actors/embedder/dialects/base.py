@@ -1,24 +1,34 @@
-"""What a dialect is: texts -> request, response bytes -> vectors, error -> fault. It does no I/O."""
+"""What a dialect is: texts -> request, answer -> vectors, and how such a server is known. It does no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.faults import Fault
+from actors.messages import Endpoint, Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request as plain data."""
+    """One HTTP request as plain data. Headers of its own come over those that every request has."""
 
     method: str
     url: str
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer as plain data; `headers` finds a name however it is written."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +39,56 @@ class Answer:
     tokens: int | None
 
 
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A server as its own pages tell of it, and as such servers are.
+
+    `server` is its kind and version. `route` is where texts are sent; `encodings` are the ways in which vectors may
+    come, the cheapest first; `counted` is the one whose answers tell the tokens, where the first does not.
+    `models` are those it names; `dim` is None where only an answer can tell. `cuts_long_texts`: what it does with
+    one when not asked for anything. `batching` says in a few words what fills its GPU. `takes` are the fields of
+    `Wanted` that mean something to it. `told` maps the name of a field, of `limits` too, to the page that told it;
+    what is not there is known of such servers.
+    """
+
+    server: str
+    route: str
+    encodings: tuple[str, ...]
+    counted: str = ""
+    models: tuple[str, ...] = ()
+    dim: int | None = None
+    cuts_long_texts: bool | None = None
+    batching: str = ""
+    takes: frozenset[str] = frozenset()
+    limits: Limits = NO_LIMITS
+    told: Mapping[str, str] = field(default_factory=dict)
+
+
+Looking = Generator[Request, Reply | None, Description | None]
+"""Yields what to ask the server, is sent the answer (None: there was none), and returns what it has found."""
+
+Decoding = Generator[None, None, Answer]
+"""Yields after every few milliseconds of work and returns the answer.
+
+Raises Fault(WRONG_ANSWER) when there is not one vector for each text.
+"""
+
+
 class Dialect(Protocol):
-    """How one kind of server speaks. `url` is the endpoint as the user gave it."""
+    """How one kind of server speaks."""
 
-    def embed(self, url: str, model: str, texts: Sequence[str]) -> Request: ...
+    def describe(self, url: str, model: str) -> Looking:
+        """Look whether the server at `url` is one of this kind; None: it is not.
 
-    def answer(self, body: bytes, texts: int) -> Generator[None, None, Answer]:
-        """Returns the answer, having yielded after every few milliseconds of work.
-
-        Raises Fault(WRONG_ANSWER) when `body` does not hold one vector for each of the `texts`.
+        `url` is as the user gave it, with or without `/v1`; `model` is empty when it is to be found.
         """
         ...
 
-    def models(self, url: str) -> Request:
-        """Ask which models the server has."""
-        ...
+    def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request: ...
 
-    def model_names(self, body: bytes) -> list[str]:
-        """The names in the answer to `models`; empty when there are none to be read."""
-        ...
-
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-        """The Fault that an answer with an error status means."""
+    def answer(self, reply: Reply, texts: int) -> Decoding:
+        """The vectors in an answer with status 200 to a request of so many `texts`."""
         ...

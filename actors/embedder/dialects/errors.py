@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from actors.embedder.dialects.base import Reply
 from actors.embedder.dialects.headers import retry_after_s
 from actors.embedder.faults import Fault, Kind
 
@@ -86,10 +87,11 @@ _KINDS = {
 }
 
 
-def fault(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-    """What it means, never an exception whatever the bytes are."""
-    text = body[:_MAX_TEXT].decode(errors="replace")
-    detail, wait_s = _message(text), retry_after_s(headers)
+def fault(reply: Reply) -> Fault:
+    """What an answer with an error status means, never an exception whatever its bytes are."""
+    status = reply.status
+    text = reply.body[:_MAX_TEXT].decode(errors="replace")
+    detail, wait_s = _message(text), retry_after_s(reply.headers)
     for kind, statuses, words in _SAID:
         if status in statuses and (found := words.search(text)):
             return _said(kind, detail, status, wait_s, found.groupdict())

@@ -5,16 +5,18 @@ Source: OpenAI's API specification and the servers that follow it (vLLM, TEI, In
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.dialects.base import Answer, Request
+from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
 from actors.embedder.dialects.embedding_list import EmbeddingList, Usage
-from actors.embedder.dialects.errors import fault
 from actors.embedder.faults import Fault, Kind
+from actors.messages import Endpoint, Limits
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,46 +39,81 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
+_OPENAI = Limits(tokens_per_text=8192, texts_per_request=2048, tokens_per_request=300_000)  # of its specification
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 _decode_models = msgspec.json.Decoder(_Models).decode
 
 
 class OpenAI:
+    """What others speak too: a dialect that differs in little has one of these do the rest."""
+
     def __init__(self) -> None:
         self._list = EmbeddingList()
 
-    def embed(self, url: str, model: str, texts: Sequence[str]) -> Request:
-        body = {"model": model, "input": texts, "encoding_format": "base64"}
-        return Request("POST", f"{_v1(url)}/embeddings", _encode(body))
+    def describe(self, url: str, model: str) -> Looking:
+        page = yield Request("GET", f"{v1(url)}/models")
+        names = model_names(page)
+        if not names and not model:
+            return None
+        return Description(
+            server="OpenAI API",
+            route=f"{v1(url)}/embeddings",
+            encodings=("base64", "float"),
+            models=names,
+            limits=_OPENAI if _is_openai(url) else Limits(),
+            told={"models": "/v1/models"} if names else {},
+        )
 
-    def answer(self, body: bytes, texts: int) -> Generator[None, None, Answer]:
+    def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:
+        return self.request(endpoint, texts, {})
+
+    def request(self, endpoint: Endpoint, texts: Sequence[str], more: Mapping[str, Any]) -> Request:
+        """With fields that are not OpenAI's."""
+        body = {
+            "model": endpoint.model,
+            "input": texts,
+            "encoding_format": endpoint.encoding or "base64",
+            **({"dimensions": endpoint.wanted.dimensions} if endpoint.wanted.dimensions else {}),
+            **more,
+        }
+        return Request("POST", endpoint.route or f"{v1(endpoint.url)}/embeddings", _encode(body))
+
+    def answer(self, reply: Reply, texts: int) -> Decoding:
+        body = reply.body
         if read := (yield from self._list.read(body, texts)):
             return Answer(*read)
         try:
-            reply = _decode_reply(body)
+            value = _decode_reply(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             start = " ".join(body[:80].decode(errors="replace").split())
             raise Fault(Kind.WRONG_ANSWER, f"the answer is not an embedding list ({error}): {start}") from None
-        if len(reply.data) != texts:
-            raise Fault(Kind.WRONG_ANSWER, f"{len(reply.data)} vectors came for {texts} texts")
-        vectors = _in_order(reply.data)
-        return Answer(vectors, reply.usage.prompt_tokens or None if reply.usage else None)
-
-    def models(self, url: str) -> Request:
-        return Request("GET", f"{_v1(url)}/models")
-
-    def model_names(self, body: bytes) -> list[str]:
-        try:
-            return [model.id for model in _decode_models(body).data]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return []
-
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-        return fault(status, headers, body)
+        if len(value.data) != texts:
+            raise Fault(Kind.WRONG_ANSWER, f"{len(value.data)} vectors came for {texts} texts")
+        vectors = _in_order(value.data)
+        return Answer(vectors, value.usage.prompt_tokens or None if value.usage else None)
 
 
-def _v1(url: str) -> str:
-    return url if url.endswith("/v1") else f"{url}/v1"
+def v1(url: str) -> str:
+    return f"{root(url)}/v1"
+
+
+def root(url: str) -> str:
+    """Where the server's other pages are."""
+    return url.removesuffix("/v1")
+
+
+def model_names(page: Reply | None) -> tuple[str, ...]:
+    """The names in an OpenAI list of models; empty when there are none to be read."""
+    if page is None or page.status != 200:
+        return ()
+    try:
+        return tuple(model.id for model in _decode_models(page.body).data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
+
+
+def _is_openai(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith("api.openai.com")
 
 
 def _in_order(items: list[_Item]) -> npt.NDArray[np.float32]:

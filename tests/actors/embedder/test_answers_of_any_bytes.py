@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import astuple
 from unittest import mock
 
 import httpx
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.embedder.client import EmbeddingClient
-from actors.embedder.dialects import DIALECTS, Answer
+from actors.embedder.dialects import DIALECTS, Answer, Reply
+from actors.embedder.dialects.errors import fault as fault_of
 from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import POLICIES, Fault, Kind
 from actors.messages import Endpoint
@@ -31,6 +33,7 @@ from tests.actors.embedder.answers import (
     rubbish,
     uneven_answers,
 )
+from tests.actors.embedder.looking import described
 from tests.examples import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")
@@ -47,7 +50,7 @@ def assert_is_wrong_answer(fault: Fault) -> None:
 def read(name: str, body: bytes, texts: int) -> Answer | None:
     """The answer; None when it is a wrong one. Anything else fails."""
     try:
-        answer = finished(DIALECTS[name].answer(body, texts))
+        answer = finished(DIALECTS[name].answer(Reply(200, {}, body), texts))
     except Fault as fault:
         assert_is_wrong_answer(fault)
         return None
@@ -60,7 +63,7 @@ def read(name: str, body: bytes, texts: int) -> Answer | None:
 
 def embedded(body: bytes, texts: int, dim: int | None) -> Answer:
     """What the client makes of it."""
-    with mock.patch.object(CLIENT, "_send", mock.AsyncMock(return_value=body)):
+    with mock.patch.object(CLIENT, "ask", mock.AsyncMock(return_value=Reply(200, {}, body))):
         return asyncio.run(CLIENT.embed([""] * texts, dim))
 
 
@@ -172,17 +175,14 @@ message = st.builds(str.format, says, number, number).map(
 status = st.sampled_from([400, 413, 422, 429, 500, 503]) | st.integers(100, 599)
 
 
-@every_dialect
 @examples(300)
 @given(
     status,
     st.dictionaries(st.sampled_from([b"retry-after", b"retry-after-ms", b"x"]), header),
     st.one_of(rubbish, message, message.flatmap(damaged)),
 )
-def test_any_error_is_a_fault_that_can_be_told(
-    name: str, status: int, headers: dict[bytes, bytes], body: bytes
-) -> None:
-    fault = DIALECTS[name].fault(status, httpx.Headers(headers), body)
+def test_any_error_is_a_fault_that_can_be_told(status: int, headers: dict[bytes, bytes], body: bytes) -> None:
+    fault = fault_of(Reply(status, httpx.Headers(headers), body))
     assert fault.kind in POLICIES
     assert fault.status == status
     assert len(fault.detail) <= 300
@@ -212,14 +212,19 @@ def test_any_allowance_is_of_plain_numbers(headers: dict[bytes, bytes]) -> None:
         assert told.at == 7.0
 
 
-models = st.lists(st.text(max_size=5)).map(
-    lambda ids: json.dumps({"data": [{"id": each} for each in ids]}).encode()
+names = st.lists(st.text(max_size=5)).map(lambda ids: json.dumps({"data": [{"id": each} for each in ids]}).encode())
+page = st.none() | st.builds(
+    lambda status, body: Reply(status, httpx.Headers(), body),
+    status | st.just(200),
+    rubbish | names | names.flatmap(damaged),
 )
 
 
 @every_dialect
 @examples(200)
-@given(st.one_of(rubbish, models, models.flatmap(damaged)))
-def test_the_names_of_models_are_names_that_can_be_told(name: str, body: bytes) -> None:
-    for model in DIALECTS[name].model_names(body):
-        model.encode()
+@given(st.lists(page, min_size=8, max_size=8), st.sampled_from(["", "m"]))
+def test_whatever_the_pages_are_what_is_found_can_be_told(name: str, pages: list[Reply | None], model: str) -> None:
+    description = described(DIALECTS[name], lambda count, _: pages[count % len(pages)], model=model)
+    if description is not None:
+        " ".join([description.server, description.route, *description.models, *description.encodings]).encode()
+        assert all(limit is None or limit > 0 for limit in astuple(description.limits))

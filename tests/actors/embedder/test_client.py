@@ -8,12 +8,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from actors.embedder.client import EmbeddingClient, fatal
+from actors.embedder.dialects import Reply, Request
 from actors.embedder.faults import Fault, Kind
 from actors.errors import UserError
 from actors.messages import Endpoint
@@ -26,12 +28,12 @@ pytestmark = pytest.mark.usefixtures("quick")
 KEY = "SECRET-" + "x1y2z3" * 5
 
 
-def endpoint(url: str, **fields: str) -> Endpoint:
+def endpoint(url: str, **fields: Any) -> Endpoint:
     return replace(Endpoint(url, "test-embedder", "openai", None), **fields)
 
 
 @asynccontextmanager
-async def client_of(url: str, **fields: str) -> AsyncIterator[EmbeddingClient]:
+async def client_of(url: str, **fields: Any) -> AsyncIterator[EmbeddingClient]:
     client = EmbeddingClient(endpoint(url, **fields))
     try:
         yield client
@@ -39,7 +41,7 @@ async def client_of(url: str, **fields: str) -> AsyncIterator[EmbeddingClient]:
         await client.aclose()
 
 
-async def fault_of(url: str, dim: int | None = DIM, **fields: str) -> Fault:
+async def fault_of(url: str, dim: int | None = DIM, **fields: Any) -> Fault:
     async with client_of(url, **fields) as client:
         with pytest.raises(Fault) as raised:
             await client.embed(TEXTS, dim)
@@ -110,9 +112,35 @@ async def test_an_answer_may_come_in_any_form_that_http_has(coding: str) -> None
     np.testing.assert_array_equal(answer.vectors, vectors_of(TEXTS, DIM))
 
 
-async def test_the_models_of_a_server(server: EmbeddingServer) -> None:
+async def test_any_page_of_the_server_can_be_asked_for(server: EmbeddingServer) -> None:
     async with client_of(server.url) as client:
-        assert await client.models() == ["test-embedder"]
+        assert (await client.ask(Request("GET", f"{server.url}/health"))).status == 200
+        assert (await client.ask(Request("GET", f"{server.url}/nothing"))).status == 404
+
+
+async def test_vectors_are_made_of_length_one_where_that_is_wanted(server: EmbeddingServer) -> None:
+    async with client_of(server.url, unit=True) as client:
+        vectors = (await client.embed(TEXTS, DIM)).vectors
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    right = vectors_of(TEXTS, DIM)
+    np.testing.assert_allclose(vectors, right / np.linalg.norm(right, axis=1, keepdims=True), atol=1e-6)
+
+
+async def test_one_request_in_many_has_the_encoding_that_tells_the_tokens(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client_of(server.url, encoding="float", counted="base64") as client:
+        asked: list[bytes] = []
+        ask = client.ask
+
+        async def listening(request: Request, read_s: float = 10.0) -> Reply:
+            asked.append(request.body)
+            return await ask(request, read_s)
+
+        monkeypatch.setattr(client, "ask", listening)
+        for _ in range(40):
+            await client.embed(TEXTS, DIM)
+    assert [i for i, body in enumerate(asked) if b"base64" in body] == [0, 32]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +277,8 @@ async def test_the_key_is_read_from_the_environment_and_never_told(
     server.behave(api_key=KEY)
     async with client_of(server.url, api_key_env="TEST_EMBEDDING_KEY") as client:
         assert (await client.embed(TEXTS, DIM)).vectors.shape == (5, DIM)
-        assert await client.models() == ["test-embedder"]
+        reply = await client.ask(Request("GET", f"{server.url}/v1/models"))
+        assert (reply.status, b"test-embedder" in reply.body) == (200, True)
 
     server.behave(api_key="another")
     fault = await fault_of(server.url, api_key_env="TEST_EMBEDDING_KEY")

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.embedder.dialects import errors
+from actors.embedder.dialects import Reply, errors
 from actors.embedder.faults import Fault, Kind, Then
 
 
 def fault(status: int, body: object = b"") -> Fault:
-    return errors.fault(status, {}, body if isinstance(body, bytes) else msgspec.json.encode(body))
+    return errors.fault(Reply(status, {}, body if isinstance(body, bytes) else msgspec.json.encode(body)))
 
 
 @pytest.mark.parametrize(

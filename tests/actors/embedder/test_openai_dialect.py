@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.embedder.dialects import Answer
+from actors.embedder.dialects import Answer, Reply, errors
 from actors.embedder.dialects.openai import OpenAI
 from actors.embedder.faults import Fault, Kind
+from actors.messages import Endpoint, Limits, Wanted
+from tests.actors.embedder.looking import described_by
 from tests.servers.vectors import vectors_of
 
 DIALECT = OpenAI()
@@ -43,37 +45,46 @@ def reply(embeddings: Sequence[object], indices: Sequence[int] | None = None, **
 
 
 def answer(body: bytes, texts: int) -> Answer:
-    return finished(DIALECT.answer(body, texts))
+    return finished(DIALECT.answer(Reply(200, {}, body), texts))
 
 
 def wrong(body: bytes, texts: int) -> Fault:
     with pytest.raises(Fault) as raised:
-        finished(DIALECT.answer(body, texts))
+        finished(DIALECT.answer(Reply(200, {}, body), texts))
     assert raised.value.kind is Kind.WRONG_ANSWER
     return raised.value
 
 
 def fault(status: int, body: object = b"", **headers: str) -> Fault:
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return DIALECT.fault(status, httpx.Headers({name.replace("_", "-"): v for name, v in headers.items()}), content)
+    return errors.fault(Reply(status, httpx.Headers({k.replace("_", "-"): v for k, v in headers.items()}), content))
+
+
+def at(url: str, **wanted: Any) -> Endpoint:
+    return Endpoint(url, "m", "openai", None, wanted=Wanted(**wanted))
 
 
 @pytest.mark.parametrize("url", ["http://host:8080", "http://host:8080/v1"])
 def test_the_url_may_end_in_v1(url: str) -> None:
-    assert DIALECT.embed(url, "m", ["a"]).url == "http://host:8080/v1/embeddings"
-    assert DIALECT.models(url).url == "http://host:8080/v1/models"
-    assert DIALECT.models(url).method == "GET"
+    assert DIALECT.embed(at(url), ["a"]).url == "http://host:8080/v1/embeddings"
+    looked = next(DIALECT.describe(url, ""))
+    assert (looked.method, looked.url) == ("GET", "http://host:8080/v1/models")
 
 
 def test_a_url_may_have_a_path_before_v1() -> None:
-    assert DIALECT.embed("https://host/openai/v1", "m", ["a"]).url == "https://host/openai/v1/embeddings"
+    assert DIALECT.embed(at("https://host/openai/v1"), ["a"]).url == "https://host/openai/v1/embeddings"
 
 
 def test_a_request_has_the_three_fields_that_the_real_api_allows() -> None:
     texts = ["a", 'say "hi"\n\x00', "Straße 東京 🙂"]
-    request = DIALECT.embed("http://host", "m", texts)
+    request = DIALECT.embed(at("http://host"), texts)
     assert request.method == "POST"
     assert msgspec.json.decode(request.body) == {"model": "m", "input": texts, "encoding_format": "base64"}
+
+
+def test_a_dimension_is_sent_only_when_one_is_wanted() -> None:
+    asked = msgspec.json.decode(DIALECT.embed(at("http://host", dimensions=64), ["a"]).body)
+    assert asked["dimensions"] == 64
 
 
 @settings(deadline=None)
@@ -150,14 +161,25 @@ def test_what_came_instead_of_vectors_is_shown_in_short() -> None:
     assert len(wrong(b"<html>" + b"x" * 5000, 1).detail) < 300
 
 
-def test_the_names_of_models() -> None:
-    body = msgspec.json.encode({"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]})
-    assert DIALECT.model_names(body) == ["a", "b"]
+def test_the_models_are_those_of_the_list() -> None:
+    page = {"object": "list", "data": [{"id": "a", "object": "model"}, {"id": "b"}]}
+    found = described_by(DIALECT, {"/v1/models": page})
+    assert found
+    assert (found.models, found.told) == (("a", "b"), {"models": "/v1/models"})
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": [{"name": "a"}]}', b"\xff"])
-def test_no_names_where_none_can_be_read(body: bytes) -> None:
-    assert DIALECT.model_names(body) == []
+@pytest.mark.parametrize("page", [b"", b"<html>", b"{}", b'{"data": [{"name": "a"}]}', b"\xff"])
+def test_a_server_that_lists_no_models_is_known_when_one_is_named(page: bytes) -> None:
+    assert described_by(DIALECT, {"/v1/models": page}) is None
+    found = described_by(DIALECT, {"/v1/models": page}, model="m")
+    assert found
+    assert found.models == ()
+
+
+def test_the_limits_of_the_hosted_api_are_those_of_its_specification() -> None:
+    found = described_by(DIALECT, {}, "https://api.openai.com", "m")
+    assert found
+    assert found.limits == Limits(tokens_per_text=8192, texts_per_request=2048, tokens_per_request=300_000)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +196,7 @@ def test_no_names_where_none_can_be_read(body: bytes) -> None:
 )
 def test_floats_that_are_no_answer_are_a_fault(items: list[dict[str, Any]]) -> None:
     with pytest.raises(Fault) as raised:
-        finished(OpenAI().answer(msgspec.json.encode({"data": items}), 2))
+        finished(OpenAI().answer(Reply(200, {}, msgspec.json.encode({"data": items})), 2))
     assert raised.value.kind is Kind.WRONG_ANSWER
 
 
@@ -185,8 +207,8 @@ def test_the_same_reader_reads_one_answer_after_another() -> None:
         data = [{"index": i, "embedding": row.tolist()} for i, row in enumerate(some)]
         for order in (data, data[::-1]):
             body = msgspec.json.encode({"object": "list", "data": order, "usage": {"prompt_tokens": 9}})
-            got = finished(dialect.answer(body, len(some)))
+            got = finished(dialect.answer(Reply(200, {}, body), len(some)))
             np.testing.assert_array_equal(got.vectors, some)
             assert got.tokens == 9
-        one = finished(dialect.answer(b'{"data":[{"index":0,"embedding":[1]}]}', 1))
+        one = finished(dialect.answer(Reply(200, {}, b'{"data":[{"index":0,"embedding":[1]}]}'), 1))
         assert one.vectors.tolist() == [[1.0]]
