@@ -73,8 +73,10 @@ class Line:
         self._circuit = Circuit()
         self._gate = asyncio.Lock()  # one after the other
         self._sent = 0  # and not back
-        self._most_rows: int | None = None  # learnt from the server's refusals,
-        self._most_bytes = math.inf  # as is this, of all texts of a request together
+        limits = client.endpoint.limits
+        self._most_rows = limits.texts_per_request  # until its refusals teach less,
+        self._most_bytes = _FITS * (limits.bytes_per_request or math.inf)  # as of this, all texts of a request
+        self._most_tokens = _FITS * (limits.tokens_per_request or math.inf)
         self._worked_bytes = 1  # padded, of a request that worked; what asked for the dimension was small
         self._proof: asyncio.Task[bool] | None = None
         self._seeking: asyncio.Task[None] | None = None
@@ -140,7 +142,7 @@ class Line:
 
     def budget(self, tokens: int) -> int:
         """`tokens`, or what of them fits into a request."""
-        return max(1, int(min(tokens, self._most_bytes / self._window.bytes_per_token)))
+        return max(1, int(min(tokens, self._most_tokens, self._most_bytes / self._window.bytes_per_token)))
 
     def pieces(self, batch: Batch) -> int:
         """Into how many requests this batch has to be cut by now."""
@@ -148,7 +150,8 @@ class Line:
         least = -(-len(batch) // self.batch_rows)
         if len(batch) == 1:
             return 1
-        least = min(len(batch), max(least, math.ceil(batch.bytes / self._most_bytes)))
+        most_bytes = min(self._most_bytes, self._most_tokens * self._window.bytes_per_token)
+        least = min(len(batch), max(least, math.ceil(batch.bytes / most_bytes)))
         if batch.canary == order.canary and order.canary_tokens is not None:
             return least
         budget = NEARLY * order.batch_tokens
@@ -160,6 +163,13 @@ class Line:
             self._most_rows = min(fault.most_rows, self._most_rows or fault.most_rows)
         if fault.kind is Kind.TOO_LARGE and len(batch) > 1:
             self._most_bytes = min(self._most_bytes, batch.bytes * (_FITS * fault.fits if fault.fits else 0.5))
+
+    def cut(self, batch: Batch) -> int:
+        """Of how many of its texts the server has embedded only the beginning, by their estimated tokens."""
+        endpoint = self._client.endpoint
+        if not endpoint.cuts or not endpoint.limits.tokens_per_text:
+            return 0
+        return int((batch.lengths > endpoint.limits.tokens_per_text * self._window.bytes_per_token).sum())
 
     def out_of_memory(self, batch: Batch, fault: Fault) -> bool:
         """Whether the batch is larger than all that worked, so that nothing but its size need be the reason."""
