@@ -40,16 +40,21 @@ def probe(settings: Settings) -> dict[str, list[Fact]]:
     return {server.endpoint.url: facts(server) for server in found.servers}
 
 
+def limits(server: Server) -> list[Fact]:
+    """What it takes, as far as that is known."""
+    told = server.description.told
+    return [
+        Fact(words, f"{value:,}", told.get(name, _KNOWN))
+        for name, words in _LIMITS.items()
+        if (value := getattr(server.endpoint.limits, name)) is not None
+    ]
+
+
 def facts(server: Server) -> list[Fact]:
     """The table of one server."""
     endpoint, description = server.endpoint, server.description
     told = description.told
     lengths = np.linalg.norm(server.vectors, axis=1)
-    limits = (
-        Fact(words, f"{value:,}", told.get(name, _KNOWN))
-        for name, words in _LIMITS.items()
-        if (value := getattr(endpoint.limits, name)) is not None
-    )
     lines = [
         Fact("server", description.server, told.get("server", _KNOWN)),
         Fact("dialect", endpoint.dialect, told.get("server", _KNOWN)),
@@ -58,7 +63,7 @@ def facts(server: Server) -> list[Fact]:
         Fact("vector length", f"{lengths.min():.4g} to {lengths.max():.4g}", _ASKED),
         Fact("route", endpoint.route, told.get("route", _KNOWN)),
         Fact("encoding", endpoint.encoding, told.get("encoding", _ASKED)),
-        *limits,
+        *limits(server),
         Fact("long texts", _long_texts(server), told.get("cuts_long_texts", _KNOWN)),
         Fact("batching", description.batching, told.get("batching", _KNOWN)),
         Fact("one text took", f"{1000 * server.probe_s:.0f} ms", _ASKED),
