@@ -28,6 +28,7 @@ _OWN_TEXT = "A short text that every embedding model can take."
 _PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
 _MOST_EVENTS = 4000  # between two reports
 _LOOK_S = 0.25  # for a new order, while waiting for a turn
+_MOST_ADDED = 1000  # tokens that a server puts around a text, its own prompt among them; more is no count
 _WRONG = 5  # sound but wrong answers to our own text in a row: it is another model now
 _FITS = 0.95  # of what a server says would have fitted
 NEARLY = 1.25  # of the budget: what is little larger goes as it is, the count of tokens being an estimate
@@ -284,9 +285,10 @@ class Line:
         self._worked_bytes = max(self._worked_bytes, batch.padded_bytes)
         if batch is not _PROOF:
             self._times.came(now - sent)
-        if answer.tokens:
-            self._window.calibrate(batch.bytes, answer.tokens)
-        tokens = answer.tokens or self.in_tokens(batch.bytes)
+        told = answer.tokens if 0 < (answer.tokens or 0) <= batch.bytes + _MOST_ADDED * len(batch) else None
+        if told:
+            self._window.calibrate(batch.bytes, told)
+        tokens = told or self.in_tokens(batch.bytes)
         self.tokens += tokens
         size = self.in_tokens(batch.padded_bytes)
         self._completions.append(Completion(now, now - sent, len(batch), tokens, size, batch.canary))
