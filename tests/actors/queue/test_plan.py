@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actors.messages import SourceFile
-from actors.queue.plan import Plan, choose_rows_per_part
+from actors.queue.plan import Plan, choose_rows_per_part, part_name
 
 
 def files(*rows: int) -> tuple[SourceFile, ...]:
@@ -85,6 +85,17 @@ def test_data_batches_add_up_to_the_whole(plan: Plan) -> None:
 def test_rows_of_any_parts(plan: Plan, data: st.DataObject) -> None:
     indexes = sorted(data.draw(st.sets(st.integers(0, max(0, plan.parts - 1)), max_size=plan.parts)))
     assert plan.rows_of(np.array(indexes, np.int64)) == sum(plan.part(index).rows for index in indexes)
+
+
+@settings(deadline=None)
+@given(PLANS, st.data())
+def test_a_part_is_known_by_its_name_and_by_no_other(plan: Plan, data: st.DataObject) -> None:
+    some = data.draw(st.sets(st.sampled_from(range(plan.parts)), max_size=20)) if plan.parts else set()
+    there = {plan.part(index).name for index in range(plan.parts)}
+    near = st.builds(part_name, st.integers(0, len(plan.files) + 1), st.integers(0, 300) | st.just(10**13))
+    others = data.draw(st.sets(near | st.sampled_from(["", "part-000000-000000000000.parquet"]))) - there
+    names = [*(plan.part(index).name for index in some), *others]
+    assert plan.indexes_of(names).tolist() == sorted(some)
 
 
 def test_names_do_not_change_with_what_comes_after_or_how_much_is_asked_for() -> None:
