@@ -59,6 +59,7 @@ _KEYS = {
     "batch": ("input.batch", "--batch"),
     "limit": ("input.limit", "--limit"),
     "too_long": ("input.too_long", "--too-long"),
+    "text_files": ("input.text_files", "--text-files"),
     "dtype": ("output.dtype", "--dtype"),
     "address": ("ray.address", "--address"),
 }
@@ -97,6 +98,11 @@ def cli() -> None:
     type=click.Choice(["truncate", "reject"]),
     help="What becomes of texts longer than the model takes.  [default: truncate]",
 )
+@click.option(
+    "--text-files",
+    type=click.Choice(["lines", "whole"]),
+    help="In .txt files each line is a text, or the whole file is one.  [default: lines]",
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -107,7 +113,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
 def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
-    """Embed a corpus: Parquet or JSONL files, folders or patterns in, a folder of Parquet vectors out."""
+    """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     from jobs.settings import load_settings
 
     names = dict(_KEYS.values())
