@@ -35,7 +35,7 @@ class ArrowFormat:
                     types=types,
                     checkpoints=_starts(rows_of_batches) if _is_file(file) else _starts([]),
                 )
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
             why = str(error).split("\n", 1)[0]
             raise UserError(f"{bare(path)} is not a readable Arrow file: {why}") from error
 

@@ -40,7 +40,7 @@ class JsonlFormat:
 
 
 def _only(names: list[str]) -> type[msgspec.Struct]:
-    """Holds the values of these keys as `_0`, `_1` and so on, None where one is missing; nothing is made of others."""
+    """Holds the values of these keys as `_0`, `_1` …, None where one is missing; nothing is made of the others."""
     fields = [f"_{place}" for place in range(len(names))]
     keys = dict(zip(fields, names, strict=True))
     return msgspec.defstruct("Row", [(field, Any, None) for field in fields], rename=keys)

@@ -24,17 +24,15 @@ class ParquetFormat:
 
     def survey(self, path: str) -> Survey:
         try:
-            with open_random(path) as file:
-                metadata = pq.read_metadata(file)
-                schema = metadata.schema.to_arrow_schema()
+            with open_random(path) as file, pq.ParquetFile(file) as parquet:
                 return Survey(
-                    rows=metadata.num_rows,
+                    rows=parquet.metadata.num_rows,
                     size=file.size(),
                     fingerprint=_checksum(file),
-                    types=types_of(bare(path), schema),
+                    types=types_of(bare(path), parquet.schema_arrow),
                     checkpoints=NO_CHECKPOINTS,
                 )
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
             raise UserError(f"{bare(path)} is not a readable Parquet file: {_first_line(error)}") from error
 
     def open(self, file: SourceFile, columns: Columns) -> ParquetReader:

@@ -1,4 +1,4 @@
-"""Input behind a URL. `s3://` and `gs://` are read by Arrow itself, every other scheme by its fsspec package.
+"""Input behind a URL. `s3://` is read by Arrow itself, every other scheme by its fsspec package.
 
 Credentials are those of the scheme's own tools: AWS_* variables and profiles, Google's application default
 credentials, AZURE_STORAGE_*, the Hugging Face login. Nothing of them is ever part of a path, a message or a plan.
@@ -13,7 +13,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from functools import cache
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +32,8 @@ _PACKAGES = {
     "az": "adlfs",
     "abfs": "adlfs",
     "abfss": "adlfs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
     "hf": "huggingface_hub",
     "http": "aiohttp",
     "https": "aiohttp",
@@ -41,7 +42,6 @@ _MAGIC = re.compile(r"[*?\[]")
 _VERSION_KEYS = ("ETag", "etag", "blob_id", "content_md5", "Last-Modified", "last_modified", "mtime", "size")
 _ATTEMPTS = 6
 _PAUSE_S = 0.25  # before the second attempt at most; twice as much before each further one
-_GCS_PATIENCE = timedelta(seconds=60)  # its own is a quarter of an hour, also for a wrong name
 
 
 class Store(Protocol):
@@ -66,8 +66,6 @@ def _store(scheme: str, bucket: str) -> Store:
     root = f"{scheme}://{bucket}"
     if scheme == "s3":
         return _ArrowStore(_s3(bucket), root, bucket)
-    if scheme in ("gs", "gcs"):
-        return _ArrowStore(pafs.GcsFileSystem(retry_time_limit=_GCS_PATIENCE), root, bucket)
     filesystem, path = _fsspec(root)
     return _FsspecStore(filesystem, root, path)
 

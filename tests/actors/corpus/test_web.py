@@ -160,7 +160,12 @@ def test_what_fsspec_knows_is_read_through_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "package"), [("az://container/x.parquet", "adlfs"), ("abfs://c@account.net/x.parquet", "adlfs")]
+    ("url", "package"),
+    [
+        ("az://container/x.parquet", "adlfs"),
+        ("abfs://c@account.net/x.parquet", "adlfs"),
+        ("gs://bucket/x.parquet", "gcsfs"),
+    ],
 )
 def test_a_package_that_is_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, package: str
