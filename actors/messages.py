@@ -15,8 +15,10 @@ import pyarrow as pa
 class SourceFile:
     """One input file as the plan saw it.
 
-    `name` is relative to the folder that holds the whole input, so that moving the input changes nothing;
-    `fingerprint` changes when the content does.
+    `path` is a local path or a URL. `name` is relative to the folder that holds the whole input, so that moving the
+    input changes nothing; `fingerprint` changes when the content does. `version` tells cheaply, within a run, that
+    the file may have changed: what the storage says of it (time, ETag). `members` are the paths of small files that
+    stand here as one, a row each; `path` is the first of them.
     """
 
     path: str
@@ -25,6 +27,8 @@ class SourceFile:
     rows: int
     size: int
     fingerprint: str
+    version: str = ""
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,25 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Where a file that cannot address its rows can be read from.
+
+    Row `row` begins `skip` bytes of content after the place `byte` of the file, with `line` lines before it. In a
+    compressed file `byte` is where a frame begins and `skip` counts what comes out of it; else `skip` is 0.
+    """
+
+    row: int = 0
+    line: int = 0
+    byte: int = 0
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A run of rows of one input file that becomes one output file called `name`.
 
     `offset` is the first row within the file, `first_row` its position in the whole input. Where a format
-    cannot address rows, reading starts at byte `seek_byte`, which is where row `seek_row` begins.
+    cannot address rows, reading starts at `start`.
     """
 
     index: int
@@ -59,8 +77,7 @@ class Part:
     offset: int
     first_row: int
     rows: int
-    seek_row: int = 0
-    seek_byte: int = 0
+    start: Start = Start()
 
 
 @dataclass(frozen=True, slots=True)

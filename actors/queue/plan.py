@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from actors.messages import Lease, Part, SourceFile
+from actors.messages import Lease, Part, SourceFile, Start
 
 Ints = npt.NDArray[np.int64]
 
@@ -70,7 +70,7 @@ class Plan:
 
     No part crosses a file's end or a multiple of `rows_per_batch` (the data batches of `run --batch N`).
     Only the first `limit` rows count. Size and cost follow the files and data batches, not the rows.
-    `checkpoints[i]` is int64[n, 2] of (row, byte) where reading file i can start.
+    `checkpoints[i]` is int64[n, 4], the places where reading file i can start, each in the order of `Start`.
     """
 
     files: tuple[SourceFile, ...]
@@ -113,15 +113,13 @@ class Plan:
         segment = int(np.searchsorted(self._first_parts, index, "right")) - 1
         file, start, rows, position = (int(value) for value in self._segments[segment])
         skip = (index - int(self._first_parts[segment])) * self.rows_per_part
-        seek_row, seek_byte = self._seek(file, start + skip)
         return Part(
             index=index,
             name=part_name(file, start + skip),
             offset=start + skip,
             first_row=position + skip,
             rows=min(self.rows_per_part, rows - skip),
-            seek_row=seek_row,
-            seek_byte=seek_byte,
+            start=self._start(file, start + skip),
         )
 
     def indexes_of(self, names: Iterable[str]) -> Ints:
@@ -164,9 +162,9 @@ class Plan:
         """How many data batches the input has."""
         return -(-self.rows // self.rows_per_batch)
 
-    def _seek(self, file: int, row: int) -> tuple[int, int]:
+    def _start(self, file: int, row: int) -> Start:
         if not self.checkpoints or not len(self.checkpoints[file]):
-            return 0, 0
+            return Start()
         points = self.checkpoints[file]
         at = int(np.searchsorted(points[:, 0], row, "right")) - 1
-        return int(points[at, 0]), int(points[at, 1])
+        return Start(*(int(value) for value in points[at]))

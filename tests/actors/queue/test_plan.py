@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actors.messages import SourceFile
+from actors.messages import SourceFile, Start
 from actors.queue.plan import Plan, choose_rows_per_part, part_name
 
 
@@ -134,23 +135,18 @@ def test_a_lease_is_consecutive_parts_with_their_file() -> None:
 def test_reading_starts_at_the_last_checkpoint_before_the_part(
     rows: int, rows_per_part: int, points: set[int]
 ) -> None:
-    checkpoints = [(0, 3), *((row, row * 10 + 3) for row in sorted(points) if row < rows)]
-    plan = Plan(files(rows), rows_per_part, 50, None, (np.array(checkpoints, np.int64),))
+    checkpoints = [Start(0, 0, 3), *(Start(row, row + 2, row * 10 + 3) for row in sorted(points) if row < rows)]
+    table = np.array([astuple(each) for each in checkpoints], np.int64)
+    plan = Plan(files(rows), rows_per_part, 50, None, (table,))
     for index in range(plan.parts):
         part = plan.part(index)
-        best = max(point for point in checkpoints if point[0] <= part.offset)
-        assert (part.seek_row, part.seek_byte) == best
+        assert part.start == [each for each in checkpoints if each.row <= part.offset][-1]
 
 
 def test_files_with_and_without_checkpoints_side_by_side() -> None:
-    none = np.zeros((0, 2), np.int64)
-    plan = Plan(files(20, 20), 10, 1000, None, (none, np.array([(0, 0), (10, 777)], np.int64)))
-    assert [(plan.part(i).seek_row, plan.part(i).seek_byte) for i in range(4)] == [
-        (0, 0),
-        (0, 0),
-        (0, 0),
-        (10, 777),
-    ]
+    none = np.zeros((0, 4), np.int64)
+    plan = Plan(files(20, 20), 10, 1000, None, (none, np.array([(0, 0, 0, 0), (10, 12, 777, 5)], np.int64)))
+    assert [plan.part(i).start for i in range(4)] == [Start(), Start(), Start(), Start(10, 12, 777, 5)]
 
 
 # --- size -------------------------------------------------------------------------------------------------------
