@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from actors.embedder.dialects.base import Answer, Dialect, Request
+from actors.embedder.dialects.base import Answer, Body, Dialect, Request
 from actors.embedder.dialects.openai import OpenAI
 
 DIALECTS: dict[str, Dialect] = {
     "openai": OpenAI(),
 }
 
-__all__ = ["DIALECTS", "Answer", "Dialect", "Request"]
+__all__ = ["DIALECTS", "Answer", "Body", "Dialect", "Request"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.faults import Fault
+
+Body = bytes | bytearray | mmap.mmap  # what can be searched without a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,11 @@ class Dialect(Protocol):
 
     def embed(self, url: str, model: str, texts: Sequence[str]) -> Request: ...
 
-    def answer(self, body: bytes, texts: int) -> Generator[None, None, Answer]:
+    def answer(self, body: Body, texts: int) -> Generator[None, None, Answer]:
         """Returns the answer, having yielded after every few milliseconds of work.
 
-        Raises Fault(WRONG_ANSWER) when `body` does not hold one vector for each of the `texts`.
+        Raises Fault(WRONG_ANSWER) when `body` does not hold one vector for each of the `texts`. `body` may be
+        overwritten afterwards.
         """
         ...
 
@@ -45,10 +49,10 @@ class Dialect(Protocol):
         """Ask which models the server has."""
         ...
 
-    def model_names(self, body: bytes) -> list[str]:
+    def model_names(self, body: Body) -> list[str]:
         """The names in the answer to `models`; empty when there are none to be read."""
         ...
 
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+    def fault(self, status: int, headers: Mapping[str, str], body: Body) -> Fault:
         """The Fault that an answer with an error status means."""
         ...

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from actors.embedder.dialects.base import Body
 from actors.embedder.dialects.headers import retry_after_s
 from actors.embedder.faults import Fault, Kind
 
@@ -86,7 +87,7 @@ _KINDS = {
 }
 
 
-def fault(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+def fault(status: int, headers: Mapping[str, str], body: Body) -> Fault:
     """What it means, never an exception whatever the bytes are."""
     text = body[:_MAX_TEXT].decode(errors="replace")
     detail, wait_s = _message(text), retry_after_s(headers)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.dialects.base import Answer, Request
+from actors.embedder.dialects.base import Answer, Body, Request
 from actors.embedder.dialects.embedding_list import EmbeddingList, Usage
 from actors.embedder.dialects.errors import fault
 from actors.embedder.faults import Fault, Kind
@@ -49,7 +49,7 @@ class OpenAI:
         body = {"model": model, "input": texts, "encoding_format": "base64"}
         return Request("POST", f"{_v1(url)}/embeddings", _encode(body))
 
-    def answer(self, body: bytes, texts: int) -> Generator[None, None, Answer]:
+    def answer(self, body: Body, texts: int) -> Generator[None, None, Answer]:
         if read := (yield from self._list.read(body, texts)):
             return Answer(*read)
         try:
@@ -65,13 +65,13 @@ class OpenAI:
     def models(self, url: str) -> Request:
         return Request("GET", f"{_v1(url)}/models")
 
-    def model_names(self, body: bytes) -> list[str]:
+    def model_names(self, body: Body) -> list[str]:
         try:
             return [model.id for model in _decode_models(body).data]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
 
-    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+    def fault(self, status: int, headers: Mapping[str, str], body: Body) -> Fault:
         return fault(status, headers, body)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mmap
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.embedder.dialects import Answer
+from actors.embedder.dialects import Answer, Body
 from actors.embedder.dialects.openai import OpenAI
 from actors.embedder.faults import Fault, Kind
 from tests.servers.vectors import vectors_of
@@ -42,11 +43,11 @@ def reply(embeddings: Sequence[object], indices: Sequence[int] | None = None, **
     return msgspec.json.encode({"object": "list", "data": data, "model": "m"} | more)
 
 
-def answer(body: bytes, texts: int) -> Answer:
+def answer(body: Body, texts: int) -> Answer:
     return finished(DIALECT.answer(body, texts))
 
 
-def wrong(body: bytes, texts: int) -> Fault:
+def wrong(body: Body, texts: int) -> Fault:
     with pytest.raises(Fault) as raised:
         finished(DIALECT.answer(body, texts))
     assert raised.value.kind is Kind.WRONG_ANSWER
@@ -56,6 +57,22 @@ def wrong(body: bytes, texts: int) -> Fault:
 def fault(status: int, body: object = b"", **headers: str) -> Fault:
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return DIALECT.fault(status, httpx.Headers({name.replace("_", "-"): v for name, v in headers.items()}), content)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, mmap.mmap])
+def test_an_answer_in_memory_of_any_kind(kind: type[Body]) -> None:
+    def there(body: bytes) -> Body:
+        if kind is not mmap.mmap:
+            return kind(body)
+        memory = mmap.mmap(-1, len(body))
+        memory[:] = body
+        return memory
+
+    for embeddings in ([base64_of([1, 2]), base64_of([3, 4])], [[1, 2], [3, 4]], [base64_of([1, 2]), [3, 4]]):
+        assert answer(there(reply(embeddings)), 2).vectors.tolist() == [[1, 2], [3, 4]]
+    assert "no list here" in wrong(there(b"no list here"), 2).detail
+    assert DIALECT.model_names(there(b'{"data":[{"id":"m"}]}')) == ["m"]
+    assert DIALECT.fault(500, {}, there(b'{"error":"out of order"}')).detail == "out of order"
 
 
 @pytest.mark.parametrize("url", ["http://host:8080", "http://host:8080/v1"])
