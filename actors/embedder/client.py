@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
-import aiohttp
 import httpx
 import numpy as np
 
 from actors.embedder.answer_time import MOST_S
-from actors.embedder.dialects import DIALECTS, Answer, Request
+from actors.embedder.dialects import DIALECTS, Answer, Body, Request
 from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import Fault, Kind
-from actors.embedder.transport import WholeBodyTransport
+from actors.embedder.transport import WholeBodyTransport, body_of
 from actors.errors import UserError
 from actors.messages import Allowance, Endpoint
 
@@ -34,44 +34,62 @@ class EmbeddingClient:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if endpoint.api_key_env:
             headers["authorization"] = f"Bearer {_key(endpoint.api_key_env)}"
-        self._http = httpx.AsyncClient(
-            transport=WholeBodyTransport(),
-            headers=headers,
-        )
+        self._http = httpx.AsyncClient(transport=WholeBodyTransport(), headers=headers)
 
     async def embed(self, texts: Sequence[str], dim: int | None, read_s: float = MOST_S) -> Answer:
         """One vector for each text. Raises Fault for whatever else comes back.
 
         With `dim`, vectors of another dimension are a fault too; so is no word of an answer for `read_s` seconds.
         """
-        body = await self._send(self._dialect.embed(self.endpoint.url, self.endpoint.model, texts), read_s)
-        answer = await _to_the_end(self._dialect.answer(body, len(texts)))
+        request = self._dialect.embed(self.endpoint.url, self.endpoint.model, texts)
+        async with self._answer_to(request, read_s) as body:
+            answer = await _to_the_end(self._dialect.answer(body, len(texts)))
         _check(answer, dim)
         return answer
 
     async def models(self) -> list[str]:
         """Names of the models the server says it has. Raises Fault."""
-        return self._dialect.model_names(await self._send(self._dialect.models(self.endpoint.url), MOST_S))
+        async with self._answer_to(self._dialect.models(self.endpoint.url), MOST_S) as body:
+            return self._dialect.model_names(body)
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _send(self, request: Request, read_s: float) -> bytes:
+    @asynccontextmanager
+    async def _answer_to(self, request: Request, read_s: float) -> AsyncIterator[Body]:
+        """The body of the answer, which is overwritten afterwards. Raises Fault."""
         timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=None)
+        with _as_faults(read_s):
+            sending = self._http.build_request(request.method, request.url, content=request.body, timeout=timeout)
+            response = await self._http.send(sending, stream=True)
         try:
-            response = await self._http.request(request.method, request.url, content=request.body, timeout=timeout)
-        except aiohttp.ConnectionTimeoutError as error:
-            raise Fault(Kind.STARTING, f"no connection within {_CONNECT_S:.0f} s") from error
-        except TimeoutError as error:
-            raise Fault(Kind.TIMEOUT, f"no answer within {read_s:.0f} s") from error
-        except aiohttp.ClientConnectorError as error:
-            raise Fault(Kind.STARTING, _why(error)) from error
-        except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
-            raise Fault(Kind.TRANSPORT, _why(error)) from error
-        self.allowance = allowance(response.headers, time.monotonic()) or self.allowance
-        if response.status_code != 200:
-            raise self._dialect.fault(response.status_code, response.headers, response.content)
-        return response.content
+            with _as_faults(read_s):
+                body = await body_of(response)
+            self.allowance = allowance(response.headers, time.monotonic()) or self.allowance
+            if response.status_code != 200:
+                raise self._dialect.fault(response.status_code, response.headers, body)
+            yield body
+        finally:
+            await response.aclose()
+
+
+@contextmanager
+def _as_faults(read_s: float) -> Iterator[None]:
+    """Errors of httpx as Faults."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise Fault(Kind.STARTING, f"no connection within {_CONNECT_S:.0f} s") from error
+    except httpx.ConnectError as error:
+        raise Fault(Kind.STARTING, _why(error)) from error
+    except httpx.TimeoutException as error:
+        raise Fault(Kind.TIMEOUT, f"no answer within {read_s:.0f} s") from error
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise Fault(Kind.TRANSPORT, _why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _to_the_end(decoding: Generator[None, None, Answer]) -> Answer:
@@ -83,14 +101,6 @@ async def _to_the_end(decoding: Generator[None, None, Answer]) -> Answer:
             answer: Answer = done.value
             return answer
         await asyncio.sleep(0)
-
-
-def _why(error: BaseException) -> str:
-    """The system's own words where there are some: aiohttp wraps them in its own."""
-    cause = getattr(error.__cause__, "os_error", None) or error
-    if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
-        return os.strerror(cause.errno).lower()
-    return str(cause) or type(error).__name__
 
 
 def fatal(endpoint: Endpoint, fault: Fault) -> UserError:
