@@ -35,7 +35,7 @@ class Bodies:
         return body
 
     def give(self, body: Memory) -> None:
-        """Take back what `take` gave, unless somebody still looks at it."""
+        """Take back what `take` gave, unless somebody still looks at it. Other memory is let go."""
         if not isinstance(body, mmap.mmap):
             return
         try:

@@ -29,12 +29,11 @@ class ClosedUnheardError(httpx.ReadError):
 
 @dataclass(slots=True)
 class Reply:
-    """An answer; the names of `headers` are in lower case. `lent`: the memory of `body` may be given back."""
+    """An answer; the names of `headers` are in lower case, `body` may be given back to the `Bodies`."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: Memory
-    lent: bool
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -89,10 +88,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(0)  # for `resume_writing` when all is sent
 
     def resume_writing(self) -> None:
-        self.moved_at = self._loop.time()  # the server has had the whole request from now on
+        self.moved_at = self._loop.time()  # most of the request has gone out only now
 
     def get_buffer(self, _: int) -> memoryview:
         answer = self._answer
@@ -184,9 +182,9 @@ class _Answer:
 
     def reply(self) -> Reply:
         if self._lent is None or self.place is None:
-            return Reply(self.status, self._headers, self._pieces, lent=False)
+            return Reply(self.status, self._headers, self._pieces)
         self.place.release()
-        return Reply(self.status, self._headers, self._lent, lent=True)
+        return Reply(self.status, self._headers, self._lent)
 
     def on_message_begin(self) -> None:
         if self.complete:

@@ -53,7 +53,7 @@ class WholeBodyTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             reply.status,
             headers=reply.headers,
-            stream=_Stream(reply, self._bodies),
+            stream=_Stream(reply.body, self._bodies),
             extensions={"http_version": b"HTTP/1.1", _BODY: reply.body},
         )
 
@@ -146,18 +146,18 @@ async def body_of(response: httpx.Response) -> bytes | Memory:
 class _Stream(httpx.AsyncByteStream):
     """A body as httpx reads it. Gives back the memory when closed."""
 
-    def __init__(self, reply: Reply, bodies: Bodies) -> None:
-        self._reply: Reply | None = reply
+    def __init__(self, body: Memory, bodies: Bodies) -> None:
+        self._body: Memory | None = body
         self._bodies = bodies
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._reply:
-            yield bytes(self._reply.body)
+        if self._body is not None:
+            yield bytes(self._body)
 
     async def aclose(self) -> None:
-        if self._reply and self._reply.lent:
-            self._bodies.give(self._reply.body)
-        self._reply = None
+        if self._body is not None:
+            self._bodies.give(self._body)
+        self._body = None
 
 
 def _origin(url: httpx.URL) -> _Origin:

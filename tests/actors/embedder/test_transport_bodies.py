@@ -99,15 +99,22 @@ async def test_memory_that_was_not_lent_is_not_kept() -> None:
         assert not kept(client)
 
 
-@pytest.mark.parametrize("read", [True, False])
-async def test_memory_is_given_back_once(read: bool) -> None:
+async def test_memory_is_given_back_once() -> None:
     async with serving(always(answer(BODY))) as server, client_with() as client:
         async with client.stream("POST", server.url) as response:
-            if read:
-                await response.aread()
-                assert len(kept(client)) == 1
-        await response.aclose()
+            await response.aread()
+            assert len(kept(client)) == 1
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        await response.stream.aclose()
         assert len(kept(client)) == 1
+
+
+async def test_pieces_that_httpx_gave_are_bytes_of_their_own() -> None:
+    async with serving(in_turn([BODY, BODY[::-1]])) as server, client_with() as client:
+        async with client.stream("POST", server.url) as response:
+            pieces = [piece async for piece in response.aiter_raw()]
+        await client.post(server.url)
+    assert pieces == [BODY]
 
 
 async def test_memory_of_an_answer_that_did_not_come_whole_is_not_given_back() -> None:

@@ -49,8 +49,9 @@ def test_a_connection_that_does_not_come_about(run: Run) -> None:
 
     async def ask() -> None:
         async with serving(silent) as server, client_with(connect_s=0.05) as client:
+            asking = client.get(server.url.replace("http:", "https:"))  # it never says hello
             with pytest.raises(httpx.ConnectTimeout):
-                await client.get(server.url.replace("http:", "https:"))  # it never says hello
+                await asyncio.wait_for(asking, 20)
 
     run(ask())
 
@@ -239,7 +240,7 @@ def test_silence(run: Run, said: bytes) -> None:
     async def ask() -> None:
         async with serving(talk) as server, client_with(read_s=0.05) as client:
             with pytest.raises(httpx.ReadTimeout, match=r"nothing came for 0.05 s"):
-                await client.post(server.url, content=b"texts")
+                await asyncio.wait_for(client.post(server.url, content=b"texts"), 20)
             await asyncio.wait_for(server.closed_by_client.wait(), 30)
             assert server.connections == 1
 
