@@ -5,11 +5,11 @@ Which one a server speaks is looked for in this order: what many imitate comes l
 
 from __future__ import annotations
 
-from actors.embedder.dialects.base import Answer, Decoding, Description, Dialect, Looking, Reply, Request
+from actors.embedder.dialects.base import Answer, Body, Decoding, Description, Dialect, Looking, Reply, Request
 from actors.embedder.dialects.openai import OpenAI
 
 DIALECTS: dict[str, Dialect] = {
     "openai": OpenAI(),
 }
 
-__all__ = ["DIALECTS", "Answer", "Decoding", "Description", "Dialect", "Looking", "Reply", "Request"]
+__all__ = ["DIALECTS", "Answer", "Body", "Decoding", "Description", "Dialect", "Looking", "Reply", "Request"]

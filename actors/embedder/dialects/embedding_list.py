@@ -19,6 +19,8 @@ import numpy.typing as npt
 import pybase64
 import simdjson
 
+from actors.embedder.dialects.base import Body
+
 _FIRST = re.compile(rb'"embedding"\s*:\s*(["\[])')
 _LOOK_BYTES = 4096  # where the first vector begins in every answer we know
 _BASE64_BYTES, _NUMBERS_BYTES = 1 << 22, 1 << 20  # are decoded in 2 to 4 ms; then others may run
@@ -64,7 +66,7 @@ class EmbeddingList:
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
 
-    def read(self, body: bytes, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
+    def read(self, body: Body, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
         """float32[texts, dim] in the order of `index`, and the tokens that the server counted; yields now and then.
 
         None when not all vectors are encoded alike, or anything is wrong: whoever reads it more slowly says what.
@@ -130,7 +132,7 @@ def _decoded(strings: list[memoryview]) -> Vectors:
     return np.frombuffer(values, "<f4").reshape(len(strings), -1)
 
 
-def _cut(body: bytes, texts: int) -> _Cut | None:
+def _cut(body: Body, texts: int) -> _Cut | None:
     """None where there are not so many vectors, or not all of them as the first."""
     first = _FIRST.search(body, 0, _LOOK_BYTES)
     if not first:

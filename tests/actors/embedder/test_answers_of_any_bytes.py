@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import astuple
 from unittest import mock
 
@@ -63,7 +64,7 @@ def read(name: str, body: bytes, texts: int) -> Answer | None:
 
 def embedded(body: bytes, texts: int, dim: int | None) -> Answer:
     """What the client makes of it."""
-    with mock.patch.object(CLIENT, "ask", mock.AsyncMock(return_value=Reply(200, {}, body))):
+    with mock.patch.object(CLIENT, "_answer_to", return_value=nullcontext(Reply(200, {}, body))):
         return asyncio.run(CLIENT.embed([""] * texts, dim))
 
 
