@@ -47,7 +47,16 @@ class TEI:
         info = told((yield Request("GET", f"{root(url)}/info")), _info)
         if info is None:
             return None
-        said = ("models", "cuts_long_texts", "tokens_per_text", "texts_per_request", "texts_in_flight")
+        said = [
+            "models",
+            "batching",
+            "tokens_per_text",
+            "texts_per_request",
+            "texts_in_flight",
+            "tokens_per_gpu_batch",
+        ]
+        if info.auto_truncate is not None:
+            said.append("cuts_long_texts")
         return Description(
             server=f"TEI {info.version}".strip(),
             route=f"{root(url)}/v1/embeddings",
@@ -70,7 +79,7 @@ class TEI:
                 texts_in_flight=info.max_concurrent_requests,
                 tokens_per_gpu_batch=info.max_batch_tokens,
             ),
-            told=dict.fromkeys((*said, "tokens_per_gpu_batch"), "/info"),
+            told=dict.fromkeys(said, "/info"),
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

@@ -89,6 +89,14 @@ def test_one_from_before_models_had_names_to_be_served_under() -> None:
     assert (known(old).models, known(old).cuts_long_texts) == (("BAAI/bge-m3",), False)
 
 
+def test_what_the_page_does_not_tell_is_not_known() -> None:
+    silent = known({key: value for key, value in INFO.items() if key != "auto_truncate"})
+    assert silent.cuts_long_texts is None
+    assert "cuts_long_texts" not in silent.told
+    assert known(INFO).told["cuts_long_texts"] == "/info"
+    assert silent.suiting(Wanted()).route == "http://host/embed"  # where it can be told
+
+
 def test_the_page_is_beside_v1() -> None:
     assert next(DIALECT.describe("http://host/tei/v1", "")).url == "http://host/tei/info"
 
