@@ -195,7 +195,7 @@ class _Model(BaseModel):
 class Endpoint(_Model):
     """One embedding server; where a field is None the top level's holds.
 
-    `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's; None looks at /metrics.
+    `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's, beside the server's own.
     `requests_per_minute` and `tokens_per_minute` are the most that is asked of it; None: any number. What follows
     them is found out by asking (see `probe`); what is given here holds instead.
     """
