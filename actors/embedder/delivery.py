@@ -16,6 +16,7 @@ from actors.embedder.window import Window
 
 _CUT, _ESTIMATED_CUT = 0.97, 0.9  # of what a text that is too long could be, as counted and as estimated
 _BLIND_CUT = 0.75  # where nothing says what it could be
+_REFUSED = 3  # times while nothing else was asked of the server: it may never take so many texts
 _LEAST_CHARACTERS = 8  # a server to which such a text is too long takes none
 _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
 
@@ -90,6 +91,7 @@ class Delivery:
             attempts = 1 if len(batch) > 1 and fault.kind in self._cleared else fault.policy.attempts
             return (
                 self._line.out_of_memory(batch, fault)
+                or (failed[fault.kind] >= _REFUSED and self._line.more_than_it_holds(batch, fault))
                 or self._line.too_late(fault)
                 or (attempts is not None and failed[fault.kind] >= attempts)
             )
@@ -100,6 +102,11 @@ class Delivery:
         try:
             return await attempts(self._once, batch)
         except Fault as fault:
+            if self._line.more_than_it_holds(batch, fault):
+                if not await self._line.prove():
+                    return await self._retrying(batch)
+                half = len(batch) // 2
+                raise Fault(Kind.TOO_MANY_INPUTS, fault.detail, fault.status, most_rows=half) from fault
             if fault.policy.then is Then.STOP:
                 if fault.policy.away and self._line.elsewhere():
                     raise Away from fault

@@ -78,6 +78,7 @@ class Line:
         self._most_rows = limits.texts_per_request  # until its refusals teach less,
         self._most_bytes = _FITS * (limits.bytes_per_request or math.inf)  # as of this, all texts of a request
         self._most_tokens = _FITS * (limits.tokens_per_request or math.inf)
+        self._worked_rows = 1
         self._worked_bytes = 1  # padded, of a request that worked; what asked for the dimension was small
         self._proof: asyncio.Task[bool] | None = None
         self._seeking: asyncio.Task[None] | None = None
@@ -175,6 +176,14 @@ class Line:
     def out_of_memory(self, batch: Batch, fault: Fault) -> bool:
         """Whether the batch is larger than all that worked, so that nothing but its size need be the reason."""
         return fault.kind is Kind.BACKEND and len(batch) > 1 and batch.padded_bytes > self._worked_bytes
+
+    def more_than_it_holds(self, batch: Batch, fault: Fault) -> bool:
+        """Whether the batch may be refused for its texts alone, however little else the server has to do.
+
+        As by vLLM with a limit on what is queued, and by TEI with fewer permits than a request has texts.
+        """
+        alone = self._sent == 0 and not fault.retry_after_s
+        return fault.kind is Kind.OVERLOADED and alone and len(batch) > self._worked_rows
 
     def in_tokens(self, size_bytes: int) -> int:
         return max(1, round(size_bytes / self._window.bytes_per_token))
@@ -282,6 +291,7 @@ class Line:
     def _came(self, batch: Batch, answer: Answer, sent: float) -> None:
         now = time.monotonic()
         self.answers += 1
+        self._worked_rows = max(self._worked_rows, len(batch))
         self._worked_bytes = max(self._worked_bytes, batch.padded_bytes)
         if batch is not _PROOF:
             self._times.came(now - sent)
