@@ -6,9 +6,19 @@ Which one a server speaks is looked for in this order: what many imitate comes l
 from __future__ import annotations
 
 from actors.embedder.dialects.base import Answer, Decoding, Description, Dialect, Looking, Reply, Request
+from actors.embedder.dialects.cohere import Cohere
+from actors.embedder.dialects.kserve import KServe
+from actors.embedder.dialects.llamacpp import LlamaCpp
+from actors.embedder.dialects.ollama import Ollama
 from actors.embedder.dialects.openai import OpenAI
+from actors.embedder.dialects.voyage import Voyage
 
 DIALECTS: dict[str, Dialect] = {
+    "cohere": Cohere(),
+    "voyage": Voyage(),
+    "llamacpp": LlamaCpp(),
+    "ollama": Ollama(),
+    "kserve": KServe(),
     "openai": OpenAI(),
 }
 

@@ -83,7 +83,8 @@ class Dialect(Protocol):
     def describe(self, url: str, model: str) -> Looking:
         """Look whether the server at `url` is one of this kind; None: it is not.
 
-        `url` is as the user gave it, with or without `/v1`; `model` is empty when it is to be found.
+        `url` is as the user gave it, with or without `/v1`; `model` is empty when it is to be found. Raises Fault
+        where the server is of this kind, and does not have the model or not yet.
         """
         ...
 
