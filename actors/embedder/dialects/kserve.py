@@ -274,17 +274,28 @@ def _marked(output: _Output, texts: int) -> bool:
 
 
 def _read_plainly(body: bytes, texts: int) -> Vectors:
-    """Numbers in lists of any depth. Raises Fault."""
+    """Numbers in one list, or in one for each text, which may be in lists of one. Raises Fault."""
     output = _only_output(body)
-    dim = _dim(output, texts)
-    values: list[object] = [output.data]
-    while values and isinstance(values[0], list):
-        if not all(isinstance(each, list) for each in values):
-            raise _wrong("the tensor's data are lists and numbers mixed", body)
-        values = [value for each in values for value in each]  # type: ignore[attr-defined]
-    if not all(type(value) in (int, float) for value in values) or len(values) != texts * dim:
+    dim, data = _dim(output, texts), output.data
+    flat = isinstance(data, list) and len(data) == texts * dim and not isinstance(data[0], list)
+    rows = [data[i : i + dim] for i in range(0, len(data), dim)] if flat else data
+    rows = [_unwrapped(row) for row in rows] if isinstance(rows, list) else []
+    if len(rows) != texts or not all(_is_numbers(row, dim) for row in rows):
         raise _wrong(f"the tensor's data are not {texts} x {dim} numbers", body)
-    return np.array(values, np.float64).astype(np.float32).reshape(texts, dim)
+    try:
+        return np.array(rows, np.float64).astype(np.float32)
+    except OverflowError:  # a whole number that no float can be
+        raise _wrong("the tensor holds a number out of all range", body) from None
+
+
+def _unwrapped(row: object) -> object:
+    while isinstance(row, list) and len(row) == 1 and isinstance(row[0], list):
+        row = row[0]
+    return row
+
+
+def _is_numbers(row: object, count: int) -> bool:
+    return isinstance(row, list) and len(row) == count and all(type(value) in (int, float) for value in row)
 
 
 def _wrong(what: str, body: bytes) -> Fault:
