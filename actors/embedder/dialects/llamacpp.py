@@ -57,29 +57,29 @@ class LlamaCpp:
         meta = listed.data[0].meta if listed and listed.data else None
         if props is None and meta is None:
             return None
-        context = (props and props.default_generation_settings.n_ctx) or (meta and meta.n_ctx) or 0
-        told = {"models": "/v1/models"}
-        if meta and meta.n_embd > 0:
-            told["dim"] = "/v1/models"
-        if context > 0:
-            told["tokens_per_text"] = (
-                "/props" if props and props.default_generation_settings.n_ctx else "/v1/models"
-            )
-        if props:
-            told["batching"] = "/props"
+        names = model_names(models)
+        context, page = (props.default_generation_settings.n_ctx, "/props") if props else (0, "")
+        if context <= 0 and meta:
+            context, page = meta.n_ctx, "/v1/models"
+        told = {
+            "models": "/v1/models" if names else "",
+            "dim": "/v1/models" if meta and meta.n_embd > 0 else "",
+            "tokens_per_text": page if context > 0 else "",
+            "batching": "/props" if props else "",
+        }
         slots = f"up to {props.total_slots} slots" if props and props.total_slots > 0 else "its slots"
         return Description(
             server=f"llama.cpp {props.build_info}" if props else "llama.cpp",
             route=f"{root(url)}/v1/embeddings",
             encodings=("base64", "float"),
-            models=model_names(models),
+            models=names,
             dim=meta.n_embd if meta and meta.n_embd > 0 else None,
             cuts_long_texts=False,
             batching=f"merges texts in {slots}, into n_ubatch tokens (512 unless set); the others wait",
             takes=frozenset({"raw"}),
             # of most models n_ubatch is the limit: it is not told, so it is learnt from the first refusal
             limits=Limits(tokens_per_text=context if context > 0 else None),
-            told=told,
+            told={what: where for what, where in told.items() if where},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

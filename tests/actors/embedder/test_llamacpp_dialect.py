@@ -52,6 +52,7 @@ def test_either_page_is_enough() -> None:
     by_props = described_by(DIALECT, {"/props": PROPS}, model="x")
     assert by_props
     assert (by_props.models, by_props.dim) == ((), None)
+    assert by_props.told == {"tokens_per_text": "/props", "batching": "/props"}
 
 
 @pytest.mark.parametrize(
