@@ -341,7 +341,7 @@ class Endpoint:
     and `tokens_per_minute` are asked of it, over the whole pool; None: any number. `route` is the URL that texts
     are sent to, `encoding` how vectors come back, in the dialect's words; empty: what such a server has by default.
     `counted` is the encoding of some of the requests, where answers in the other do not tell the tokens. `unit`:
-    vectors are made of length 1 when they have come.
+    vectors are made of length 1 when they have come. `cuts`: it embeds the beginning of a text that is too long.
     """
 
     url: str
@@ -355,6 +355,7 @@ class Endpoint:
     encoding: str = ""
     counted: str = ""
     unit: bool = False
+    cuts: bool = False
     wanted: Wanted = Wanted()
     limits: Limits = Limits()
 
@@ -365,7 +366,7 @@ class JobSpec:
 
     `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
     `patience_s` is how long an endpoint may be away before the job gives up. `truncate`: texts that are too long
-    for the model are cut, not rejected.
+    for the model are cut, not rejected. `prompt` goes before each text.
     """
 
     out: str
@@ -377,3 +378,4 @@ class JobSpec:
     first_orders: Orders
     patience_s: float
     truncate: bool = True
+    prompt: str = ""

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from actors.embedder.dialects import DIALECTS
 from actors.errors import FAILED, INTERRUPTED, UserError
 from jobs import __version__
+
+if TYPE_CHECKING:
+    from jobs.settings import Settings
 
 
 class _Number(click.ParamType[int | str]):
@@ -59,6 +62,11 @@ _KEYS = {
     "batch": ("input.batch", "--batch"),
     "limit": ("input.limit", "--limit"),
     "too_long": ("input.too_long", "--too-long"),
+    "prompt": ("vectors.prompt", "--prompt"),
+    "prompt_name": ("vectors.prompt_name", "--prompt-name"),
+    "dimensions": ("vectors.dimensions", "--dimensions"),
+    "normalize": ("vectors.normalize", "--normalize"),
+    "allow_mixed": ("vectors.allow_mixed", "--allow-mixed"),
     "dtype": ("output.dtype", "--dtype"),
     "address": ("ray.address", "--address"),
 }
@@ -97,6 +105,17 @@ def cli() -> None:
     type=click.Choice(["truncate", "reject"]),
     help="What becomes of texts longer than the model takes.  [default: truncate]",
 )
+@click.option("--prompt", metavar="TEXT", help="What goes before each text, as the model wants it.")
+@click.option("--prompt-name", metavar="NAME", help="One of the server's own prompts, by name.")
+@click.option("--dimensions", type=_COUNT, help="Shorten the vectors to so many (Matryoshka).  [default: all]")
+@click.option(
+    "--normalize",
+    type=click.Choice(["auto", "yes", "no"]),
+    help="Length 1: as the server sends them, always, or as the model gives them.  [default: auto]",
+)
+@click.option(
+    "--allow-mixed", is_flag=True, default=None, help="Take endpoints whose vectors differ into one output."
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -108,11 +127,7 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
 def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Embed a corpus: Parquet or JSONL files, folders or patterns in, a folder of Parquet vectors out."""
-    from jobs.settings import load_settings
-
-    names = dict(_KEYS.values())
-    overrides = {_KEYS[name][0]: value for name, value in given.items() if value not in (None, ())}
-    settings = load_settings(config, overrides, names)
+    settings = _settings(config, given)
     if dry_run:
         from jobs.dry_run import dry_run as look
 
@@ -128,6 +143,21 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None
     if outcome.exit_code == INTERRUPTED:
         print("interrupted: run the same command again to go on", file=sys.stderr)
     sys.exit(outcome.exit_code)
+
+
+@cli.command()
+@click.option("--endpoint", multiple=True, metavar="URL", help="Embedding server, with or without /v1; repeatable.")
+@click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: asked of the server]")
+@click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML settings, for its endpoints.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def probe(config: Path | None, as_json: bool, **given: Any) -> None:
+    """Say what a server is: dialect, model, dimension, limits, encodings, and how each of that is known."""
+    from jobs.probe import in_words
+    from jobs.probe import probe as look
+
+    print(in_words(look(_settings(config, given)), as_json=as_json))
 
 
 @cli.command()
@@ -169,6 +199,14 @@ def verify(out: Path) -> None:
     found = check(out)
     print(in_words(found))
     sys.exit(0 if found.ok else FAILED)
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
+    """Those of the file, with what was given on the command line over them."""
+    from jobs.settings import load_settings
+
+    overrides = {_KEYS[name][0]: value for name, value in given.items() if value not in (None, ())}
+    return load_settings(config, overrides, dict(_KEYS.values()))
 
 
 @contextmanager

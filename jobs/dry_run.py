@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from actors.corpus import FORMATS
 from actors.embedder.window import BYTES_PER_TOKEN
+from jobs.probe import limits
 from jobs.run import Job, prepare
 from jobs.settings import Settings
 
@@ -19,8 +20,11 @@ _SAMPLE_ROWS = 256  # of each sampled part
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """`tokens` and `seconds_one_at_a_time` are estimates: from a sample of the texts, and from the probe's latency
-    if every text went alone, one after the other."""
+    """`limits` are those of each endpoint, as far as they are known.
+
+    `tokens` and `seconds_one_at_a_time` are estimates: from a sample of the texts, and from the probe's latency if
+    every text went alone, one after the other.
+    """
 
     rows: int
     files: int
@@ -30,6 +34,7 @@ class DryRun:
     seconds_one_at_a_time: float
     output_bytes: int
     endpoints: tuple[str, ...]
+    limits: dict[str, dict[str, str]]
     model: str
     dim: int
     max_batch_size: int
@@ -44,6 +49,11 @@ class DryRun:
                 f"{tqdm.format_sizeof(self.output_bytes, 'B', 1024)} of vectors",
                 f"{self.model}, {self.dim} dimensions, at {', '.join(self.endpoints)}",
                 f"at most {self.max_batch_size:,} texts in a request",
+                *(
+                    f"{url} takes at most {', '.join(f'{most} {what}' for what, most in known.items())}"
+                    for url, known in self.limits.items()
+                    if known
+                ),
                 f"one text at a time, as probed, it would take {tqdm.format_interval(self.seconds_one_at_a_time)}; "
                 "batches in flight together take a fraction of that",
             ]
@@ -64,6 +74,7 @@ def dry_run(settings: Settings) -> DryRun:
         seconds_one_at_a_time=round(rows * job.found.probe_s, 1),
         output_bytes=rows * job.found.dim * element_bytes,
         endpoints=tuple(endpoint.url for endpoint in job.found.endpoints),
+        limits={each.endpoint.url: {fact.what: fact.value for fact in limits(each)} for each in job.found.servers},
         model=job.found.endpoints[0].model,
         dim=job.found.dim,
         max_batch_size=settings.async_inference.max_batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -112,6 +113,12 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
             f"{asked.url} ({description.server}) has no prompts of its own for --prompt-name; "
             "give the text of the prompt with --prompt"
         )
+    if not truncate and _cuts(description, truncate):
+        print(
+            f"{asked.url} ({description.server}) cuts long texts and cannot be told not to: "
+            "--too-long reject finds none there",
+            file=sys.stderr,
+        )
     endpoint = replace(
         endpoint,
         dialect=dialect,
@@ -119,8 +126,14 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
         route=description.route,
         limits=description.limits,
         unit=vectors.normalize == "yes",
+        cuts=_cuts(description, truncate),
     )
     return await _probed(endpoint, description, vectors)
+
+
+def _cuts(description: Description, truncate: bool) -> bool:
+    """Whether the server itself cuts long texts, asked or not."""
+    return truncate if "truncate" in description.takes else bool(description.cuts_long_texts)
 
 
 def overridden(description: Description, asked: EndpointSettings) -> Description:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jobs.pool import Pool
 
 _LOOK_S = 0.25
+_NORMALISATIONS = {"auto": "as served", "yes": "length 1", "no": "raw"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,7 @@ def run(settings: Settings) -> Outcome:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     job = prepare(settings)
-    run_identity = identity(
-        job.plan, job.columns, job.found.endpoints[0].model, job.found.dim, settings.output.dtype
-    )
+    run_identity = _identity(job)
     try:
         job.out.mkdir(parents=True, exist_ok=True)
         begin_run(job.out, run_identity)
@@ -119,6 +118,20 @@ def run(settings: Settings) -> Outcome:
         ray.shutdown()
 
 
+def _identity(job: Job) -> dict[str, Any]:
+    vectors = job.settings.vectors
+    given = {"text": vectors.prompt, "name": vectors.prompt_name}
+    return identity(
+        job.plan,
+        job.columns,
+        job.found.endpoints[0].model,
+        job.found.dim,
+        job.settings.output.dtype,
+        _NORMALISATIONS[vectors.normalize],
+        {name: prompt for name, prompt in given.items() if prompt},
+    )
+
+
 def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
     from jobs.pool import Pool
 
@@ -130,7 +143,7 @@ def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
     by_endpoint = {each.url: _bounds_of(each, bounds) for each in job.found.endpoints}
     size = job.settings.async_inference.actors if job.settings.async_inference.enabled else 1
     with _interrupts() as interrupted:
-        spec = _spec(job, plan_fingerprint, bounds, size)
+        spec = _spec(job, plan_fingerprint, by_endpoint, size)
         pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size)
         began = time.monotonic()
         try:
@@ -145,14 +158,21 @@ def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
 
 
 def _bounds_of(endpoint: Endpoint, bounds: Bounds) -> Bounds:
-    """With what may be asked of this endpoint."""
-    requests, tokens = endpoint.requests_per_minute, endpoint.tokens_per_minute
-    return replace(bounds, requests_per_s=requests and requests / 60, tokens_per_s=tokens and tokens / 60)
+    """With what may be asked of this endpoint, and what it says of itself."""
+    requests, tokens, limits = endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.limits
+    return replace(
+        bounds,
+        requests_per_s=requests and requests / 60,
+        tokens_per_s=tokens and tokens / 60,
+        server_rows=limits.texts_per_request,
+        server_texts_inflight=limits.texts_in_flight,
+        server_requests_inflight=limits.requests_in_flight,
+        server_batch_tokens=limits.tokens_per_gpu_batch,
+    )
 
 
-def _spec(job: Job, plan_fingerprint: str, bounds: Bounds, size: int | None) -> JobSpec:
-    start = POLICIES[DEFAULT_POLICY](bounds, None).start()
-    first = Order(max(1, start.limit // (size or 1)), start.batch_rows, start.batch_tokens)
+def _spec(job: Job, plan_fingerprint: str, bounds: Mapping[str, Bounds], size: int | None) -> JobSpec:
+    starts = {url: POLICIES[DEFAULT_POLICY](each, None).start() for url, each in bounds.items()}
     return JobSpec(
         out=str(job.out),
         endpoints=job.found.endpoints,
@@ -160,9 +180,15 @@ def _spec(job: Job, plan_fingerprint: str, bounds: Bounds, size: int | None) -> 
         dim=job.found.dim,
         dtype=job.settings.output.dtype,
         part_properties={PLAN_PROPERTY: plan_fingerprint},
-        first_orders=Orders({endpoint.url: first for endpoint in job.found.endpoints}),
+        first_orders=Orders(
+            {
+                url: Order(max(1, start.limit // (size or 1)), start.batch_rows, start.batch_tokens)
+                for url, start in starts.items()
+            }
+        ),
         patience_s=job.settings.patience_s,
         truncate=job.settings.input.too_long == "truncate",
+        prompt=job.settings.vectors.prompt or "",
     )
 
 

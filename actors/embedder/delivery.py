@@ -53,7 +53,7 @@ class Delivery:
         else:
             batch.place(answer.vectors)
             self.rows += len(batch)
-            self.truncated += len(batch) if batch.truncated else 0
+            self.truncated += len(batch) if batch.truncated else self._line.cut(batch)
 
     async def _deliver_all(self, pieces: Sequence[Batch]) -> None:
         for piece in pieces:

@@ -42,6 +42,8 @@ class Intake:
         except (OSError, pa.ArrowException) as error:
             why = getattr(error, "strerror", None) or error
             raise UserError(f"input {file.path} cannot be read: {why}", 1) from error
+        if prompt := self._spec.prompt:
+            rows.texts = [prompt + text if text else text for text in rows.texts]
         return OpenPart(part, rows, self._spec.dim, self._spec.dtype, self._blocks)
 
     def _read(self, file: SourceFile, part: Part) -> Rows:

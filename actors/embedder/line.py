@@ -28,6 +28,7 @@ _OWN_TEXT = "A short text that every embedding model can take."
 _PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
 _MOST_EVENTS = 4000  # between two reports
 _LOOK_S = 0.25  # for a new order, while waiting for a turn
+_MOST_ADDED = 1000  # tokens that a server puts around a text, its own prompt among them; more is no count
 _WRONG = 5  # sound but wrong answers to our own text in a row: it is another model now
 _FITS = 0.95  # of what a server says would have fitted
 NEARLY = 1.25  # of the budget: what is little larger goes as it is, the count of tokens being an estimate
@@ -73,8 +74,10 @@ class Line:
         self._circuit = Circuit()
         self._gate = asyncio.Lock()  # one after the other
         self._sent = 0  # and not back
-        self._most_rows: int | None = None  # learnt from the server's refusals,
-        self._most_bytes = math.inf  # as is this, of all texts of a request together
+        limits = client.endpoint.limits
+        self._most_rows = limits.texts_per_request  # until its refusals teach less,
+        self._most_bytes = _FITS * (limits.bytes_per_request or math.inf)  # as of this, all texts of a request
+        self._most_tokens = _FITS * (limits.tokens_per_request or math.inf)
         self._worked_bytes = 1  # padded, of a request that worked; what asked for the dimension was small
         self._proof: asyncio.Task[bool] | None = None
         self._seeking: asyncio.Task[None] | None = None
@@ -140,7 +143,7 @@ class Line:
 
     def budget(self, tokens: int) -> int:
         """`tokens`, or what of them fits into a request."""
-        return max(1, int(min(tokens, self._most_bytes / self._window.bytes_per_token)))
+        return max(1, int(min(tokens, self._most_tokens, self._most_bytes / self._window.bytes_per_token)))
 
     def pieces(self, batch: Batch) -> int:
         """Into how many requests this batch has to be cut by now."""
@@ -148,7 +151,8 @@ class Line:
         least = -(-len(batch) // self.batch_rows)
         if len(batch) == 1:
             return 1
-        least = min(len(batch), max(least, math.ceil(batch.bytes / self._most_bytes)))
+        most_bytes = min(self._most_bytes, self._most_tokens * self._window.bytes_per_token)
+        least = min(len(batch), max(least, math.ceil(batch.bytes / most_bytes)))
         if batch.canary == order.canary and order.canary_tokens is not None:
             return least
         budget = NEARLY * order.batch_tokens
@@ -160,6 +164,13 @@ class Line:
             self._most_rows = min(fault.most_rows, self._most_rows or fault.most_rows)
         if fault.kind is Kind.TOO_LARGE and len(batch) > 1:
             self._most_bytes = min(self._most_bytes, batch.bytes * (_FITS * fault.fits if fault.fits else 0.5))
+
+    def cut(self, batch: Batch) -> int:
+        """Of how many of its texts the server has embedded only the beginning, by their estimated tokens."""
+        endpoint = self._client.endpoint
+        if not endpoint.cuts or not endpoint.limits.tokens_per_text:
+            return 0
+        return int((batch.lengths > endpoint.limits.tokens_per_text * self._window.bytes_per_token).sum())
 
     def out_of_memory(self, batch: Batch, fault: Fault) -> bool:
         """Whether the batch is larger than all that worked, so that nothing but its size need be the reason."""
@@ -274,9 +285,10 @@ class Line:
         self._worked_bytes = max(self._worked_bytes, batch.padded_bytes)
         if batch is not _PROOF:
             self._times.came(now - sent)
-        if answer.tokens:
-            self._window.calibrate(batch.bytes, answer.tokens)
-        tokens = answer.tokens or self.in_tokens(batch.bytes)
+        told = answer.tokens if 0 < (answer.tokens or 0) <= batch.bytes + _MOST_ADDED * len(batch) else None
+        if told:
+            self._window.calibrate(batch.bytes, told)
+        tokens = told or self.in_tokens(batch.bytes)
         self.tokens += tokens
         size = self.in_tokens(batch.padded_bytes)
         self._completions.append(Completion(now, now - sent, len(batch), tokens, size, batch.canary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,26 @@ from actors.queue.plan import Plan
 _VERSION = 1
 
 
-def identity(plan: Plan, columns: Columns, model: str, dim: int, dtype: str) -> dict[str, Any]:
-    """The run as a tree of plain values; two runs with equal trees write the same rows into the same parts."""
+def identity(
+    plan: Plan,
+    columns: Columns,
+    model: str,
+    dim: int,
+    dtype: str,
+    normalisation: str = "as served",
+    prompt: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The run as a tree of plain values; two runs with equal trees write the same rows into the same parts.
+
+    `prompt` is what goes before each text (`text`), or the name of one that the server has (`name`).
+    """
     return {
         "version": _VERSION,
         "model": model,
         "dim": dim,
         "dtype": dtype,
-        "normalisation": "as served",
-        "prompt": None,
+        "normalisation": normalisation,
+        "prompt": dict(prompt) if prompt else None,
         "columns": {
             "text": columns.text,
             "id": columns.id,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 
 from actors.embedder.faults import Kind
 from actors.errors import FAILED, UserError
+from actors.messages import Limits
 from jobs import probing
 from jobs.endpoints import Found, find_endpoints
 from jobs.settings import Endpoint, Vectors
@@ -44,3 +48,73 @@ def test_what_lasts_is_told(
     with pytest.raises(UserError, match=f"{server.url} cannot be used \\({kind}") as refused:
         found(server.url)
     assert refused.value.exit_code == FAILED
+
+
+@pytest.fixture
+def another() -> Iterator[EmbeddingServer]:
+    with EmbeddingServer() as other:
+        yield other
+
+
+def test_endpoints_of_one_model_agree(server: EmbeddingServer, another: EmbeddingServer) -> None:
+    another.behave(length=3.0)
+    assert [each.url for each in found(server.url, another.url).endpoints] == [server.url, another.url]
+
+
+def test_endpoints_that_give_other_vectors_are_refused_by_name(
+    server: EmbeddingServer, another: EmbeddingServer
+) -> None:
+    another.behave(salt="another model")
+    with pytest.raises(UserError, match="different vectors for the same text") as refused:
+        found(server.url, another.url)
+    assert server.url in refused.value.message
+    assert another.url in refused.value.message
+    assert found(server.url, another.url, allow_mixed=True).dim == 32
+
+
+def test_another_dimension_is_refused_whatever_is_allowed(
+    server: EmbeddingServer, another: EmbeddingServer
+) -> None:
+    another.behave(dim=16)
+    with pytest.raises(UserError, match=f"{server.url} gives 32 dimensions but {another.url} 16"):
+        found(server.url, another.url, allow_mixed=True)
+
+
+@pytest.mark.parametrize(("shortens", "unit"), [("cut", True), ("unit", False)])
+def test_shortened_vectors_are_made_of_length_one_where_the_server_does_not(
+    server: EmbeddingServer, shortens: str, unit: bool
+) -> None:
+    server.behave(shortens=shortens)
+    (one,) = found(server.url, dimensions=8).servers
+    assert one.endpoint.unit is unit
+    assert one.endpoint.wanted.dimensions == 8
+    np.testing.assert_allclose(np.linalg.norm(one.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_vectors_that_never_had_length_one_are_left_as_they_are(server: EmbeddingServer) -> None:
+    server.behave(shortens="cut", length=5.0)
+    (one,) = found(server.url, dimensions=8).servers
+    assert not one.endpoint.unit
+
+
+def test_a_model_that_cannot_be_shortened_is_named(server: EmbeddingServer) -> None:
+    with pytest.raises(UserError, match="does not support specifying dimensions"):
+        found(server.url, dimensions=8)
+
+
+def test_a_prompt_by_name_needs_a_server_that_has_some(server: EmbeddingServer) -> None:
+    with pytest.raises(UserError, match=r"has no prompts of its own .*--prompt"):
+        found(server.url, prompt_name="query")
+
+
+def test_what_is_set_holds_instead_of_what_is_found(server: EmbeddingServer) -> None:
+    asked = Endpoint(url=server.url, texts_per_request=3, encoding="float", tokens_per_text=99)
+    (one,) = find_endpoints([asked], Vectors(), truncate=True).servers
+    assert one.endpoint.limits == Limits(texts_per_request=3, tokens_per_text=99)
+    assert one.endpoint.encoding == "float"
+    assert one.description.told["texts_per_request"] == "set"
+
+
+def test_a_server_that_takes_few_texts_is_asked_one_by_one(server: EmbeddingServer) -> None:
+    server.behave(max_inputs=2)
+    assert found(server.url).dim == 32

@@ -482,7 +482,7 @@ def test_dialects_are_those_of_the_registry() -> None:
 
 def test_every_model_refuses_unknown_keys_and_change() -> None:
     blocks = [Settings(), *(value for _, value in Settings() if isinstance(value, BaseModel))]
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         assert block.model_config.get("extra") == "forbid"
         assert block.model_config.get("frozen") is True

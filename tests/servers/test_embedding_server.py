@@ -311,10 +311,10 @@ def test_the_gpu_serves_one_request_after_the_other(server: EmbeddingServer) -> 
         finished.append(texts[0])
 
     with ThreadPoolExecutor(3) as pool:
-        for number, texts in enumerate((["big"] * 60, ["middle"] * 20, ["small"]), start=1):
+        for number, texts in enumerate((["first"] * 60, ["second"] * 60, ["third"] * 60), start=1):
             pool.submit(work, texts)
             wait_for(lambda number=number: server.stats()["requests"] == number)  # type: ignore[misc]
-    assert finished == ["big", "middle", "small"]
+    assert finished == ["first", "second", "third"]
     assert server.stats()["max_inflight"] == 3
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,6 +32,7 @@ class Server:
         self._say = say
         self.asked: list[list[str]] = []
         self.error_type = ""
+        self.usage: int | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -50,7 +53,8 @@ class Server:
                     rows = [
                         {"index": i, "embedding": row.tobytes()} for i, row in enumerate(vectors_of(texts, DIM))
                     ]
-                    body = msgspec.json.encode({"data": rows})
+                    usage = {} if self.usage is None else {"usage": {"prompt_tokens": self.usage}}
+                    body = msgspec.json.encode({"data": rows} | usage)
                 writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
         writer.close()
 
@@ -74,9 +78,11 @@ async def lane_to(
     window: Window | None = None,
     truncate: bool = True,
     elsewhere: Callable[[], bool] = lambda: False,
+    **about: Any,
 ) -> AsyncIterator[tuple[Lane, Server]]:
+    """`about` are fields of the endpoint."""
     async with serving(say) as (url, server):
-        client = EmbeddingClient(Endpoint(url, "m", "openai", None))
+        client = EmbeddingClient(replace(Endpoint(url, "m", "openai", None), **about))
         order = Order(4, 1024, 1 << 20)
         lane = Lane(client, DIM, patience_s, order, window or Window(), truncate=truncate, elsewhere=elsewhere)
         try:
