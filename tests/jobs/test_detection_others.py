@@ -143,7 +143,12 @@ def test_ollama_is_told_not_to_cut_on_the_route_that_can_be_told(servers: Server
     with pytest.raises(UserError, match="input length exceeds the context length"):
         look(url, truncate=False)
     assert fake.asked.routes() == {"/api/embed"}
-    assert look(url, truncate=True).endpoint.dialect == "ollama"
+    cut = look(url, truncate=True).endpoint
+    assert (cut.dialect, cut.route) == ("ollama", f"{url}/v1/embeddings")
+    fitting = Ollama()
+    url = servers.start(fitting)
+    uncut = look(url, truncate=False).endpoint
+    assert (uncut.route, uncut.encoding) == (f"{url}/api/embed", "float")
 
 
 def test_ollama_before_it_told_capabilities_and_knew_base64(servers: Servers) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
 from actors.embedder.dialects.embedding_list import Vectors
 from actors.embedder.dialects.openai import is_at, root
-from actors.embedder.dialects.pages import read
+from actors.embedder.dialects.pages import told
 from actors.embedder.dialects.rows import UNREADABLE, Rows, are_marks, first_list, matrix, start_of
 from actors.embedder.faults import Fault, Kind
 from actors.messages import Endpoint, Limits
@@ -76,7 +76,7 @@ class Cohere:
         if not is_at(url, "api.cohere.com") and not is_at(url, "api.cohere.ai"):
             return None
         page = yield Request("GET", f"{_base(url)}/v1/models?endpoint=embed")
-        listed = read(_decode_models, page)
+        listed = told(page, _decode_models)
         models = [each for each in listed.models if "embed" in each.endpoints] if listed else []
         context = next((int(each.context_length) for each in models if each.name == model), 0)
         return Description(
@@ -112,9 +112,9 @@ class Cohere:
         if start is not None and (came := (yield from self._rows.nested(body, start, texts))):
             vectors, rest = came
             try:
-                told = _decode_rest(rest)
-                if are_marks(told.embeddings.rows, texts):
-                    return Answer(vectors, _tokens(told.meta))
+                left = _decode_rest(rest)
+                if are_marks(left.embeddings.rows, texts):
+                    return Answer(vectors, _tokens(left.meta))
             except UNREADABLE:
                 pass
         return _read_plainly(body, texts)

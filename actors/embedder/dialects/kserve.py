@@ -19,7 +19,7 @@ from actors.embedder.dialects.embedding_list import MARK, Vectors
 from actors.embedder.dialects.errors import fault
 from actors.embedder.dialects.kserve_tensors import EXAMPLE, Config, Metadata, Tensors, choose, parse
 from actors.embedder.dialects.openai import root
-from actors.embedder.dialects.pages import read
+from actors.embedder.dialects.pages import told
 from actors.embedder.dialects.rows import UNREADABLE, Rows, are_marks, first_list, start_of
 from actors.embedder.faults import Fault, Kind
 from actors.errors import UserError
@@ -74,22 +74,22 @@ class KServe:
     def describe(self, url: str, model: str) -> Looking:
         """Raises Fault where the server is there and the model is not."""
         base = _base(url)
-        server = read(_decode_server, (yield Request("GET", f"{base}/v2")))
+        server = told((yield Request("GET", f"{base}/v2")), _decode_server)
         names: tuple[str, ...] = ()
         if server:
-            index = read(_decode_index, (yield Request("POST", f"{base}/v2/repository/index")))
+            index = told((yield Request("POST", f"{base}/v2/repository/index")), _decode_index)
             names = tuple(dict.fromkeys(each.name for each in index or [] if each.state in ("READY", "")))
         only = model or (names[0] if len(names) == 1 else "")
         if not only:
             return _describe_server(base, server, names, "") if server else None
         about = f"{base}/v2/models/{quote(only, safe='')}"
         page = yield Request("GET", about)
-        metadata = read(_decode_metadata, page)
+        metadata = told(page, _decode_metadata)
         if metadata is None:
             if server is None:
                 return None
             raise _unreadable(page)
-        config = read(_decode_config, (yield Request("GET", f"{about}/config")))
+        config = told((yield Request("GET", f"{about}/config")), _decode_config)
         binary = server is not None and _BINARY in server.extensions
         return _describe_model(_describe_server(base, server, names, only), only, metadata, config, binary)
 
@@ -129,8 +129,8 @@ class KServe:
             raise _wrong("the answer is said to be in bytes, and its tensor is not", body)
         item = np.dtype(_TYPES[output.datatype]).itemsize
         if not output.parameters.binary_data_size == len(body) - size == texts * dim * item:
-            told = output.parameters.binary_data_size
-            raise _wrong(f"{told} bytes are told and {len(body) - size} came for {output.shape}", body)
+            said = output.parameters.binary_data_size
+            raise _wrong(f"{said} bytes are told and {len(body) - size} came for {output.shape}", body)
         return Answer((yield from _from_bytes(body, size, output, texts, dim)), None)
 
     def _from_json(self, body: bytes, texts: int) -> Generator[None, None, Vectors]:
@@ -166,22 +166,22 @@ def _describe_model(
 ) -> Description:
     choice = choose(metadata, config or Config(), binary)
     page, most = f"/v2/models/{model}", None
-    told = {**found.told, "encodings": page}
+    where = {**found.told, "encodings": page}
     if choice and choice.dim:
-        told["dim"] = page
+        where["dim"] = page
     if choice and choice.one_by_one:
-        most, told["texts_per_request"] = 1, page
+        most, where["texts_per_request"] = 1, page
     if config:
-        told["batching"] = f"{page}/config"
+        where["batching"] = f"{page}/config"
     if config and config.max_batch_size > 0:
-        most, told["texts_per_request"] = config.max_batch_size, f"{page}/config"
+        most, where["texts_per_request"] = config.max_batch_size, f"{page}/config"
     return replace(
         found,
         encodings=_encodings(choice.tensors) if choice else (str(metadata),),
         dim=choice.dim if choice else None,
         batching=_batching(config),
         limits=replace(found.limits, texts_per_request=most),
-        told=told,
+        told=where,
     )
 
 
@@ -225,13 +225,13 @@ def _elements(texts: Sequence[str]) -> Iterator[bytes]:
         yield encoded
 
 
-def _header_size(told: str, most: int) -> int | None:
+def _header_size(given: str, most: int) -> int | None:
     """None: the whole answer is JSON. Raises Fault where it cannot be."""
-    if not told:
+    if not given:
         return None
-    if not (told.isascii() and told.isdecimal() and len(told) < 12 and int(told) <= most):
-        raise Fault(Kind.WRONG_ANSWER, f"{JSON_BYTES} is '{told[:20]}', of {most} bytes")
-    return int(told)
+    if not (given.isascii() and given.isdecimal() and len(given) < 12 and int(given) <= most):
+        raise Fault(Kind.WRONG_ANSWER, f"{JSON_BYTES} is '{given[:20]}', of {most} bytes")
+    return int(given)
 
 
 def _only_output(header: bytes) -> _Output:

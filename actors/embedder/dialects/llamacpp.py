@@ -11,7 +11,7 @@ import msgspec
 
 from actors.embedder.dialects.base import Decoding, Description, Looking, Reply, Request
 from actors.embedder.dialects.openai import OpenAI, model_names, root
-from actors.embedder.dialects.pages import read
+from actors.embedder.dialects.pages import told
 from actors.messages import Endpoint, Limits
 
 _AS_IT_IS = -1  # the value of `embd_normalize` that leaves a vector's length alone
@@ -52,8 +52,8 @@ class LlamaCpp:
     def describe(self, url: str, model: str) -> Looking:
         """Known by either page: a server that wants a key shows its models without one, and nothing else."""
         models = yield Request("GET", f"{root(url)}/v1/models")
-        props = read(_decode_props, (yield Request("GET", f"{root(url)}/props")))
-        listed = read(_decode_models, models)
+        props = told((yield Request("GET", f"{root(url)}/props")), _decode_props)
+        listed = told(models, _decode_models)
         meta = listed.data[0].meta if listed and listed.data else None
         if props is None and meta is None:
             return None
@@ -61,7 +61,7 @@ class LlamaCpp:
         context, page = (props.default_generation_settings.n_ctx, "/props") if props else (0, "")
         if context <= 0 and meta:
             context, page = meta.n_ctx, "/v1/models"
-        told = {
+        where = {
             "models": "/v1/models" if names else "",
             "dim": "/v1/models" if meta and meta.n_embd > 0 else "",
             "tokens_per_text": page if context > 0 else "",
@@ -79,7 +79,7 @@ class LlamaCpp:
             takes=frozenset({"raw"}),
             # of most models n_ubatch is the limit: it is not told, so it is learnt from the first refusal
             limits=Limits(tokens_per_text=context if context > 0 else None),
-            told={what: where for what, where in told.items() if where},
+            told={what: page for what, page in where.items() if page},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

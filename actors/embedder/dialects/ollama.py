@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
+from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request, Way
 from actors.embedder.dialects.openai import OpenAI, root
-from actors.embedder.dialects.pages import read
+from actors.embedder.dialects.pages import told
 from actors.embedder.dialects.rows import UNREADABLE, Rows, are_marks, first_list, matrix
 from actors.messages import Endpoint, Limits
 
@@ -66,8 +66,8 @@ class Ollama:
     def describe(self, url: str, model: str) -> Looking:
         base = root(url)
         front = yield Request("GET", f"{base}/")
-        version = read(_decode_version, (yield Request("GET", f"{base}/api/version")))
-        tags = read(_decode_tags, (yield Request("GET", f"{base}/api/tags")))
+        version = told((yield Request("GET", f"{base}/api/version")), _decode_version)
+        tags = told((yield Request("GET", f"{base}/api/tags")), _decode_tags)
         says_so = front is not None and front.status == 200 and front.body.strip() == _FRONT_PAGE
         if not says_so and not (version and tags):  # llama.cpp has tags too
             return None
@@ -75,12 +75,12 @@ class Ollama:
         shown: dict[str, _Show | None] = {}
         for name in [model] if model else names:
             asked = Request("POST", f"{base}/api/show", _encode({"model": name}))
-            shown[name] = read(_decode_show, (yield asked))
+            shown[name] = told((yield asked), _decode_show)
         models = _embedders(names, shown)
         only = model or (models[0] if len(models) == 1 else "")
         info = (shown.get(only) or _Show()).model_info
         dim, context = _number(info, "embedding_length"), _number(info, "context_length")
-        told = {
+        where = {
             "models": "/api/tags" if tags else "",
             "dim": "/api/show" if dim else "",
             "tokens_per_text": "/api/show" if context else "",
@@ -93,9 +93,10 @@ class Ollama:
             dim=dim,
             cuts_long_texts=True,
             batching="merges nothing: one text at a time, however many are sent",
-            takes=frozenset({"dimensions", "truncate"}),
+            takes=frozenset({"dimensions"}),
+            others=(Way(base + _OWN_ROUTE, ("float",), takes=frozenset({"dimensions", "truncate"})),),
             limits=Limits(tokens_per_text=context),  # at most: it may have been loaded with less
-            told={what: page for what, page in told.items() if page},
+            told={what: page for what, page in where.items() if page},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:
@@ -122,9 +123,9 @@ class Ollama:
         if came := (yield from self._rows.nested(body, start, texts)):
             vectors, rest = came
             try:
-                told = _decode_rest(rest)
-                if are_marks(told.embeddings, texts):
-                    return Answer(vectors, told.prompt_eval_count or None)
+                left = _decode_rest(rest)
+                if are_marks(left.embeddings, texts):
+                    return Answer(vectors, left.prompt_eval_count or None)
             except UNREADABLE:
                 pass
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from actors.embedder.dialects import Description, Reply, Request
 from actors.embedder.dialects.ollama import Ollama
-from actors.messages import Limits
+from actors.messages import Limits, Wanted
 from tests.actors.embedder.answers import base64_of
 from tests.actors.embedder.looking import described, described_by
 from tests.actors.embedder.reading import at, fields, read, wrong
@@ -61,7 +61,10 @@ def test_the_only_model_that_embeds_is_the_one() -> None:
     assert (found.dim, found.limits) == (768, Limits(tokens_per_text=2048))
     assert found.cuts_long_texts is True
     assert "one text at a time" in found.batching
-    assert found.takes == {"dimensions", "truncate"}
+    assert found.takes == {"dimensions"}
+    own = found.suiting(Wanted(truncate=False))
+    assert (own.route, own.encodings) == ("http://host/api/embed", ("float",))
+    assert found.suiting(Wanted(dimensions=8)).route == found.route
     assert found.told == {"models": "/api/tags", "dim": "/api/show", "tokens_per_text": "/api/show"}
 
 
