@@ -114,6 +114,7 @@ def test_vectors_in_base64() -> None:
         (body([[1.0]]), 1, "not one of Cohere's shape"),
         (body({"float": [["a"]]}), 1, "not one of Cohere's shape"),
         ({"message": "no"}, 1, "not one of Cohere's shape"),
+        ({"meta": {"float": [[1.0]]}, "embeddings": {"float": [1]}}, 1, "not one of Cohere's shape"),
         (msgspec.json.encode(body({"float": [[1.0]]}))[:-9], 1, "not one of Cohere's shape"),
         (b"\xff", 1, "not one of Cohere's shape"),
         (b"[" * 5000, 1, "not one of Cohere's shape"),

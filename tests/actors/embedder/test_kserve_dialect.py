@@ -262,6 +262,8 @@ GOOD = ROWS.tobytes()
         in_bytes(GOOD, shape=(3, 4)),
         in_bytes(GOOD, shape=(3, 4, 2)),
         in_bytes(GOOD, shape=(6, 4)),
+        in_bytes(GOOD, shape=(4, 8)),
+        in_bytes(GOOD, shape=(3, 2, 8)),
         in_bytes(GOOD, shape=(24,)),
         in_bytes(GOOD, shape=()),
         in_bytes(b"", shape=(3, 0)),
@@ -284,12 +286,25 @@ def test_bytes_that_are_not_the_vectors(body: bytes, headers: dict[str, str]) ->
     assert wrong(DIALECT, body, 3, headers)
 
 
-@pytest.mark.parametrize("told", ["-1", "+5", " 5", "1e2", "x", "9999999", "9" * 40, "٣", "5\x00"])
-def test_a_header_that_is_no_length(told: str) -> None:
-    body, _ = in_bytes(GOOD)
+LENGTH = "inference-header-content-length"
+
+
+@pytest.mark.parametrize(
+    "spelling", ["-{}", "+{}", " {}", "{}.0", "x", "9999999", "9" * 40, "{}\x00", "0x{:x}", "{:,}"]
+)
+def test_a_header_that_is_no_length(spelling: str) -> None:
+    body, headers = in_bytes(GOOD, name="E" * 1000)
+    told = spelling.format(int(headers["Inference-Header-Content-Length"]))
     with pytest.raises(Fault) as raised:
-        finished(DIALECT.answer(Reply(200, {"inference-header-content-length": told}, body), 3))
+        finished(DIALECT.answer(Reply(200, {LENGTH: told}, body), 3))
     assert raised.value.kind is Kind.WRONG_ANSWER
+
+
+def test_digits_are_ascii() -> None:
+    body, headers = in_bytes(GOOD)
+    told = headers["Inference-Header-Content-Length"].translate({48 + i: 0x660 + i for i in range(10)})
+    with pytest.raises(Fault):
+        finished(DIALECT.answer(Reply(200, {LENGTH: told}, body), 3))
 
 
 def test_integers_too_large_for_simdjson() -> None:
@@ -349,6 +364,11 @@ def test_a_long_list_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch, size: in
 )
 def test_numbers_that_are_not_the_vectors(output: dict[str, Any]) -> None:
     assert wrong(DIALECT, json.dumps(tensor(**output)).encode(), 3)
+
+
+def test_numbers_that_stand_elsewhere() -> None:
+    body = {"parameters": {"data": ROWS.tolist()}, **tensor(data=[1, 2, 3])}
+    assert "not 3 x 8 numbers" in wrong(DIALECT, body, 3)
 
 
 def test_an_answer_that_breaks_off() -> None:

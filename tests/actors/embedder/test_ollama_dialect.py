@@ -185,6 +185,7 @@ def test_the_other_route_s_answer() -> None:
         (own([[[1.0]]]), 1, "not an embedding list"),
         (own([True]), 1, "not an embedding list"),
         ({"other": own([[1.0]])}, 1, "not an embedding list"),
+        ({"other": own([[1.0]]), "embeddings": [1]}, 1, "not an embedding list"),
         (msgspec.json.encode(own([[1.0], [2.0]]))[:-20], 2, "not an embedding list"),
         (b'{"embeddings":[[1.0] [2.0]]}', 2, "not an embedding list"),
         (b'{"embeddings":[[1.0],[2.0],]}', 2, "not an embedding list"),

@@ -101,10 +101,14 @@ def test_it_says_nothing_where_there_is_not_one_row(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"v":[]}', b'{"v":[1', b'{"v":[[1]]}', b'{"v":["1"]}', b'{"v":[1,,2]}', b'{"v":[1,]}']
+    "body", [b'{"v":[]}', b'{"v":[ ]}', b'{"v":[1', b'{"v":[[1]]}', b'{"v":["1"]}', b'{"v":[1,,2]}', b'{"v":[1,]}']
 )
 def test_nor_where_there_is_no_list_of_numbers(body: bytes) -> None:
     assert whole(body, b"v", None) is None
+
+
+def test_nor_where_there_are_fewer_rows() -> None:
+    assert whole(b'{"v":[[1]]}', b"v", 2) is None
 
 
 def test_a_name_in_a_text_is_none() -> None:
