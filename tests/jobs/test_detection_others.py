@@ -293,6 +293,10 @@ def test_cohere_s_shape_by_its_name(servers: Servers) -> None:
     url = servers.start(fake)
     found = look(url, dialect="cohere", model=COHERE_MODELS[0])
     np.testing.assert_allclose(found.vectors, vectors_of(probing._PROBE_TEXTS, 32), rtol=1e-6)
+    assert found.endpoint.limits == Limits(texts_per_request=96)
+    query = look(url, dialect="cohere", model="m", vectors={"prompt_name": "search_query"})
+    assert query.endpoint.route == f"{url}/v2/embed"
+    assert msgspec.json.decode(fake.asked.requests[-1][1])["input_type"] == "search_query"
     assert look(url, dialect="cohere", model="m", encoding="base64").vectors.shape == found.vectors.shape
     assert fake.asked.routes() == {"/v2/embed"}
 
@@ -300,5 +304,7 @@ def test_cohere_s_shape_by_its_name(servers: Servers) -> None:
 def test_voyage_s_shape_by_its_name(servers: Servers) -> None:
     fake = Voyage()
     url = servers.start(fake)
-    assert_own_vectors(look(url, dialect="voyage", model="m"))
+    found = look(url, dialect="voyage", model="m")
+    assert_own_vectors(found)
+    assert found.endpoint.limits == Limits(texts_per_request=128, tokens_per_request=120_000)
     assert_own_vectors(look(url, dialect="voyage", model="m", encoding="float"))

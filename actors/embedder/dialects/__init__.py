@@ -5,7 +5,17 @@ Which one a server speaks is looked for in this order: what many imitate comes l
 
 from __future__ import annotations
 
-from actors.embedder.dialects.base import Answer, Decoding, Description, Dialect, Looking, Reply, Request, Way
+from actors.embedder.dialects.base import (
+    Answer,
+    Decoding,
+    Description,
+    Dialect,
+    KnownByName,
+    Looking,
+    Reply,
+    Request,
+    Way,
+)
 from actors.embedder.dialects.cohere import Cohere
 from actors.embedder.dialects.infinity import Infinity
 from actors.embedder.dialects.kserve import KServe
@@ -30,4 +40,15 @@ DIALECTS: dict[str, Dialect] = {
     "openai": OpenAI(),
 }
 
-__all__ = ["DIALECTS", "Answer", "Decoding", "Description", "Dialect", "Looking", "Reply", "Request", "Way"]
+__all__ = [
+    "DIALECTS",
+    "Answer",
+    "Decoding",
+    "Description",
+    "Dialect",
+    "KnownByName",
+    "Looking",
+    "Reply",
+    "Request",
+    "Way",
+]

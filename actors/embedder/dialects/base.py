@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -122,4 +122,13 @@ class Dialect(Protocol):
 
     def answer(self, reply: Reply, texts: int) -> Decoding:
         """The vectors in an answer with status 200 to a request of so many `texts`."""
+        ...
+
+
+@runtime_checkable
+class KnownByName(Protocol):
+    """A dialect of servers that tell nothing of themselves: their host or the user names it."""
+
+    def named(self, url: str) -> Description:
+        """What is known of every such server, at `url`."""
         ...

@@ -7,6 +7,7 @@ unverified for its own API, so that is read when asked for in `encoding:`, and n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -79,19 +80,26 @@ class Cohere:
         listed = told(page, _decode_models)
         models = [each for each in listed.models if "embed" in each.endpoints] if listed else []
         context = next((int(each.context_length) for each in models if each.name == model), 0)
-        return Description(
-            server="Cohere API",
-            route=f"{_base(url)}/v2/embed",
-            encodings=("float",),
+        found = self.named(url)
+        return replace(
+            found,
             models=tuple(each.name for each in models),
-            cuts_long_texts=True,
-            batching="not told: what may be asked in a minute is the limit",
-            takes=frozenset({"dimensions", "prompt_name", "truncate"}),
-            limits=Limits(tokens_per_text=context if context > 0 else None, texts_per_request=_MOST_TEXTS),
+            limits=replace(found.limits, tokens_per_text=context if context > 0 else None),
             told={
                 **({"models": "/v1/models"} if models else {}),
                 **({"tokens_per_text": "/v1/models"} if context > 0 else {}),
             },
+        )
+
+    def named(self, url: str) -> Description:
+        return Description(
+            server="Cohere API",
+            route=f"{_base(url)}/v2/embed",
+            encodings=("float",),
+            cuts_long_texts=True,
+            batching="not told: what may be asked in a minute is the limit",
+            takes=frozenset({"dimensions", "prompt_name", "truncate"}),
+            limits=Limits(texts_per_request=_MOST_TEXTS),
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

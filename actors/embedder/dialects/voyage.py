@@ -23,9 +23,10 @@ class Voyage:
 
     def describe(self, url: str, model: str) -> Looking:
         """Known by its name alone, so nothing is asked."""
-        if not is_at(url, "api.voyageai.com"):
-            return None
         yield from ()
+        return self.named(url) if is_at(url, "api.voyageai.com") else None
+
+    def named(self, url: str) -> Description:
         return Description(
             server="Voyage API",
             route=f"{v1(url)}/embeddings",
