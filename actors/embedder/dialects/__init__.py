@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from actors.embedder.dialects.base import (
     Answer,
+    Body,
     Decoding,
     Description,
     Dialect,
@@ -43,6 +44,7 @@ DIALECTS: dict[str, Dialect] = {
 __all__ = [
     "DIALECTS",
     "Answer",
+    "Body",
     "Decoding",
     "Description",
     "Dialect",

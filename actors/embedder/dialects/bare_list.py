@@ -7,6 +7,7 @@ from collections.abc import Generator
 import msgspec
 import numpy as np
 
+from actors.embedder.dialects.base import Body
 from actors.embedder.dialects.embedding_list import EmbeddingList, Vectors
 from actors.embedder.faults import Fault, Kind
 
@@ -19,13 +20,13 @@ class BareList:
     def __init__(self) -> None:
         self._fast = EmbeddingList()
 
-    def read(self, body: bytes, texts: int) -> Generator[None, None, Vectors]:
+    def read(self, body: Body, texts: int) -> Generator[None, None, Vectors]:
         """float32[texts, dim]; yields now and then. Raises Fault."""
         vectors = yield from self._fast.read_bare(body, texts)
         return _slowly(body, texts) if vectors is None else vectors
 
 
-def _slowly(body: bytes, texts: int) -> Vectors:
+def _slowly(body: Body, texts: int) -> Vectors:
     try:
         rows = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.messages import Endpoint, Limits, Wanted
+
+Body = bytes | bytearray | mmap.mmap  # what can be searched without a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,10 @@ class Dialect(Protocol):
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request: ...
 
     def answer(self, reply: Reply, texts: int) -> Decoding:
-        """The vectors in an answer with status 200 to a request of so many `texts`."""
+        """The vectors in an answer with status 200 to a request of so many `texts`.
+
+        Its body may be overwritten when the decoding has ended.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
+from actors.embedder.dialects.base import Answer, Body, Decoding, Description, Looking, Reply, Request
 from actors.embedder.dialects.embedding_list import Vectors
 from actors.embedder.dialects.openai import is_at, root
 from actors.embedder.dialects.pages import told
@@ -128,7 +128,7 @@ class Cohere:
         return _read_plainly(body, texts)
 
 
-def _read_plainly(body: bytes, texts: int) -> Answer:
+def _read_plainly(body: Body, texts: int) -> Answer:
     try:
         whole = _decode_reply(body)
     except UNREADABLE as error:

@@ -19,6 +19,8 @@ import numpy.typing as npt
 import pybase64
 import simdjson
 
+from actors.embedder.dialects.base import Body
+
 _FIRST = re.compile(rb'"embedding"\s*:\s*(["\[])')
 _FIRST_OF_BARE = re.compile(rb'\s*\[\s*(["\[])')
 _LOOK_BYTES = 4096  # where the first vector begins in every answer we know
@@ -75,7 +77,7 @@ class EmbeddingList:
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
 
-    def read(self, body: bytes, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
+    def read(self, body: Body, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
         """float32[texts, dim] in the order of `index`, and the tokens that the server counted; yields now and then.
 
         None when not all vectors are encoded alike, or anything is wrong: whoever reads it more slowly says what.
@@ -98,7 +100,7 @@ class EmbeddingList:
             vectors = vectors[np.argsort(index)]
         return vectors, reply.usage.tokens if reply.usage else None
 
-    def read_bare(self, body: bytes, texts: int) -> Generator[None, None, Vectors | None]:
+    def read_bare(self, body: Body, texts: int) -> Generator[None, None, Vectors | None]:
         """float32[texts, dim] of `[[1.5, ...], ...]` or of `["base64", ...]`; None as in `read`."""
         first = _FIRST_OF_BARE.match(body)
         cut = _cut(body, texts, first, first.group(1)) if first else None
@@ -158,7 +160,7 @@ def _decoded(strings: list[memoryview]) -> Vectors:
     return np.frombuffer(values, "<f4").reshape(len(strings), -1)
 
 
-def _cut(body: bytes, texts: int, first: re.Match[bytes], key: bytes) -> _Cut | None:
+def _cut(body: Body, texts: int, first: re.Match[bytes], key: bytes) -> _Cut | None:
     """`first` ends with the delimiter where the first vector begins, `key` with that of each other.
 
     None where there are not so many vectors, or not all of them as the first.

@@ -108,7 +108,7 @@ _KINDS = {
 def fault(reply: Reply) -> Fault:
     """What an answer with an error status means, never an exception whatever its bytes are."""
     status = reply.status
-    text = (_flaws(reply.body) or reply.body[:_MAX_TEXT].decode(errors="replace"))[:_MAX_TEXT]
+    text = (_flaws(reply) or reply.body[:_MAX_TEXT].decode(errors="replace"))[:_MAX_TEXT]
     detail, wait_s = _message(text), retry_after_s(reply.headers)
     for kind, statuses, words in _SAID:
         if status in statuses and (found := words.search(text)):
@@ -135,16 +135,16 @@ def _number(digits: str | None) -> int | None:
     return int(digits[:18]) or None if digits else None
 
 
-def _flaws(body: bytes) -> str:
+def _flaws(reply: Reply) -> str:
     """What FastAPI says of a request that does not fit its schema, less the request; empty: it says no such thing.
 
     Infinity's first flaw holds the whole input, so that what is said after it is far down in the body; and the
     texts in there may use any words. How long a string is, is added to what is said of it.
     """
-    if not body.startswith(b'{"detail":['):
+    if not reply.body[:_MAX_TEXT].startswith(b'{"detail":['):
         return ""
     try:
-        flaws = _decode_flaws(body).detail
+        flaws = _decode_flaws(reply.body).detail
         return "; ".join(
             f"{flaw.msg}, not {len(msgspec.json.decode(flaw.input, type=str))}"
             if flaw.msg.endswith("characters")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
-from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
+from actors.embedder.dialects.base import Answer, Body, Decoding, Description, Looking, Reply, Request
 from actors.embedder.dialects.embedding_list import MARK, Vectors
 from actors.embedder.dialects.errors import fault
 from actors.embedder.dialects.kserve_tensors import EXAMPLE, Config, Metadata, Tensors, choose, parse
@@ -133,7 +133,7 @@ class KServe:
             raise _wrong(f"{said} bytes are told and {len(body) - size} came for {output.shape}", body)
         return Answer((yield from _from_bytes(body, size, output, texts, dim)), None)
 
-    def _from_json(self, body: bytes, texts: int) -> Generator[None, None, Vectors]:
+    def _from_json(self, body: Body, texts: int) -> Generator[None, None, Vectors]:
         """float32[texts, dim]; of numbers in one list, or of a list in it for each text."""
         start = first_list(body, b"data")
         if start is not None:
@@ -234,7 +234,7 @@ def _header_size(given: str) -> int | None:
     return int(given)
 
 
-def _only_output(header: bytes) -> _Output:
+def _only_output(header: Body) -> _Output:
     try:
         outputs = _decode_reply(header).outputs
     except UNREADABLE as error:
@@ -256,7 +256,7 @@ def _dim(output: _Output, texts: int) -> int:
     return shape[-1]
 
 
-def _from_bytes(body: bytes, start: int, output: _Output, texts: int, dim: int) -> Generator[None, None, Vectors]:
+def _from_bytes(body: Body, start: int, output: _Output, texts: int, dim: int) -> Generator[None, None, Vectors]:
     values = np.frombuffer(body, _TYPES[output.datatype], texts * dim, start)
     vectors = np.empty(texts * dim, np.float32)
     for done in range(0, len(values), _STEP_VALUES):
@@ -273,7 +273,7 @@ def _marked(output: _Output, texts: int) -> bool:
     return all(type(each) is int for each in output.data) and are_marks(output.data, texts)
 
 
-def _read_plainly(body: bytes, texts: int) -> Vectors:
+def _read_plainly(body: Body, texts: int) -> Vectors:
     """Numbers in one list, or in one for each text, which may be in lists of one. Raises Fault."""
     output = _only_output(body)
     dim, data = _dim(output, texts), output.data
@@ -298,7 +298,7 @@ def _is_numbers(row: object, count: int) -> bool:
     return isinstance(row, list) and len(row) == count and all(type(value) in (int, float) for value in row)
 
 
-def _wrong(what: str, body: bytes) -> Fault:
+def _wrong(what: str, body: Body) -> Fault:
     return Fault(Kind.WRONG_ANSWER, f"{what}: {start_of(body)}")
 
 

@@ -68,7 +68,7 @@ class Ollama:
         front = yield Request("GET", f"{base}/")
         version = told((yield Request("GET", f"{base}/api/version")), _decode_version)
         tags = told((yield Request("GET", f"{base}/api/tags")), _decode_tags)
-        says_so = front is not None and front.status == 200 and front.body.strip() == _FRONT_PAGE
+        says_so = front is not None and front.status == 200 and bytes(front.body[:]).strip() == _FRONT_PAGE
         if not says_so and not (version and tags):  # llama.cpp has tags too
             return None
         names = [tag.name for tag in tags.models][:_MOST_ASKED] if tags else []

@@ -7,11 +7,13 @@ decoded, and so checked, as usual. Where that fails a plain reader says what is 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Generator, Sequence
 
 import msgspec
 import numpy as np
 
+from actors.embedder.dialects.base import Body
 from actors.embedder.dialects.embedding_list import MARK, EmbeddingList, Vectors
 from actors.embedder.faults import Fault, Kind
 
@@ -28,7 +30,7 @@ class Rows:
     def __init__(self) -> None:
         self._list = EmbeddingList()
 
-    def nested(self, body: bytes, start: int, rows: int) -> Generator[None, None, tuple[Vectors, bytes] | None]:
+    def nested(self, body: Body, start: int, rows: int) -> Generator[None, None, tuple[Vectors, bytes] | None]:
         """The vectors in the list that opens just before `start`, and the answer with MARK in the place of each.
 
         None when there are not so many, or anything is wrong. Whoever asks has to look that the marks are where
@@ -44,7 +46,7 @@ class Rows:
             return None
         return (vectors, rest) if vectors.shape[1] else None
 
-    def flat(self, body: bytes, start: int) -> Generator[None, None, tuple[Vectors, bytes] | None]:
+    def flat(self, body: Body, start: int) -> Generator[None, None, tuple[Vectors, bytes] | None]:
         """The same for numbers that stand in one list without lists in it: float32[1, n], and one mark."""
         end = body.find(b"]", start)
         view = memoryview(body)
@@ -65,10 +67,10 @@ class Rows:
         return np.concatenate(pieces, axis=1), rest
 
 
-def first_list(body: bytes, name: bytes, within: int | None = None) -> int | None:
+def first_list(body: Body, name: bytes, within: int = sys.maxsize) -> int | None:
     """Where the first list of that name begins, after its bracket; no text in quotes can look like one.
 
-    `within`: it begins in so many bytes, or is none.
+    It begins `within` so many bytes, or is none.
     """
     quoted = b'"%b"' % name
     at = body.find(quoted, 0, within)
@@ -94,12 +96,12 @@ def matrix(rows: Sequence[Sequence[float]] | Sequence[Vectors], texts: int) -> V
     return np.array(rows, np.float32).reshape(texts, -1)
 
 
-def start_of(body: bytes) -> str:
+def start_of(body: Body) -> str:
     """The beginning of an answer, to be shown in one line."""
     return " ".join(bytes(body[:80]).decode(errors="replace").split())
 
 
-def _cut(body: bytes, start: int, rows: int) -> tuple[list[memoryview], bytes] | None:
+def _cut(body: Body, start: int, rows: int) -> tuple[list[memoryview], bytes] | None:
     """Each list with its brackets, and the answer with the mark in the place of each; None if not so many."""
     view = memoryview(body)
     lists: list[memoryview] = []

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from actors.embedder.dialects.bare_list import BareList
-from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request, Way
+from actors.embedder.dialects.base import Answer, Body, Decoding, Description, Looking, Reply, Request, Way
 from actors.embedder.dialects.openai import OpenAI, root, v1
 from actors.embedder.dialects.pages import models_of, tokens_per_text, told
 from actors.embedder.faults import Fault, Kind
@@ -106,7 +106,7 @@ class VLLM:
             return (yield from self._from_types(body, texts))
         return (yield from self._openai.answer(reply, texts))
 
-    def _from_types(self, body: bytes, texts: int) -> Decoding:
+    def _from_types(self, body: Body, texts: int) -> Decoding:
         try:
             value = _decode_embedded(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -133,8 +133,8 @@ def _by_type(endpoint: Endpoint, texts: Sequence[str]) -> Request:
     return Request("POST", endpoint.route or f"{root(endpoint.url)}{_BY_TYPE}", _encode(body))
 
 
-def _from_bytes(body: bytes, texts: int) -> Answer:
-    """Where the vectors are, without a copy. Nothing in there says how many they are: their length does."""
+def _from_bytes(body: Body, texts: int) -> Answer:
+    """Copied, since the body's memory is used again. Nothing in there says how many they are: its length does."""
     if not body or len(body) % (4 * texts):
         raise Fault(Kind.WRONG_ANSWER, f"{len(body)} bytes are no float32 vectors of {texts} texts")
-    return Answer(np.frombuffer(body, "<f4").reshape(texts, -1), None)
+    return Answer(np.frombuffer(body, "<f4").reshape(texts, -1).copy(), None)

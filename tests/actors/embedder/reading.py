@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 
 from actors.embedder.dialects import Answer, Dialect, Reply, Request
@@ -16,9 +18,17 @@ from tests.actors.embedder.answers import finished
 
 
 def read(dialect: Dialect, body: object, texts: int, headers: Mapping[str, str] | None = None) -> Answer:
-    """`body` as bytes, or as what is to be JSON."""
+    """`body` as bytes, or as what is to be JSON. It is read from memory that is overwritten afterwards, too."""
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return finished(dialect.answer(Reply(200, httpx.Headers(dict(headers or {})), content), texts))
+    given = httpx.Headers(dict(headers or {}))
+    answer = finished(dialect.answer(Reply(200, given, content), texts))
+    memory = mmap.mmap(-1, len(content))
+    memory[:] = content
+    again = finished(dialect.answer(Reply(200, given, memory), texts))
+    memory[:] = bytes(len(content))
+    np.testing.assert_array_equal(again.vectors, answer.vectors)
+    assert again.tokens == answer.tokens
+    return answer
 
 
 def wrong(dialect: Dialect, body: object, texts: int, headers: Mapping[str, str] | None = None) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import astuple
 from unittest import mock
 
@@ -69,7 +70,7 @@ def read(name: str, body: bytes, texts: int, headers: Mapping[str, str] | None =
 
 def embedded(body: bytes, texts: int, dim: int | None) -> Answer:
     """What the client makes of it."""
-    with mock.patch.object(CLIENT, "ask", mock.AsyncMock(return_value=Reply(200, {}, body))):
+    with mock.patch.object(CLIENT, "_answer_to", return_value=nullcontext(Reply(200, {}, body))):
         return asyncio.run(CLIENT.embed([""] * texts, dim))
 
 
