@@ -17,15 +17,18 @@ _TELLING = (Kind.AUTH, Kind.STARTING, Kind.OVERLOADED)  # of a server that hides
 async def detect(client: EmbeddingClient, dialects: tuple[str, ...]) -> tuple[str, Description] | None:
     """The first of the `dialects` that this server speaks, and what was found; None when it speaks none of them.
 
-    Raises Fault when no server is there, and when it answers nothing because it loads or wants a key.
+    Raises Fault when no server is there or it still loads, when it tells nothing because it wants a key, and when
+    it is known but cannot be used.
     """
     pages = _Pages(client)
     url, model = client.endpoint.url, client.endpoint.model
     await pages.knock(Request("GET", f"{v1(url)}/models"))
     looks = (_look(DIALECTS[name].describe(url, model), pages) for name in dialects)
-    for name, description in zip(dialects, await asyncio.gather(*looks), strict=True):
-        if description is not None:
-            return name, description
+    for name, found in zip(dialects, await asyncio.gather(*looks, return_exceptions=True), strict=True):
+        if isinstance(found, BaseException):
+            raise found
+        if found is not None:
+            return name, found
     for reply in pages.replies():
         refused = fault(reply)
         if reply.status != 200 and refused.kind in _TELLING:
@@ -51,13 +54,15 @@ class _Pages:
         self._asked: dict[tuple[str, str, bytes], asyncio.Task[Reply | None]] = {}
 
     async def knock(self, request: Request) -> None:
-        """Ask what most dialects ask, before them all. Raises Fault when no server is there."""
+        """Ask what most dialects ask, before them all. Raises Fault when no server is there, or it still loads."""
         try:
             reply = await self._client.ask(request, _PAGE_S)
         except Fault as error:
             if error.kind is Kind.STARTING:
                 raise
             reply = None
+        if reply and reply.status != 200 and (loading := fault(reply)).kind is Kind.STARTING:
+            raise loading
         self._asked[_key(request)] = asyncio.create_task(_known(reply))
 
     async def ask(self, request: Request) -> Reply | None:

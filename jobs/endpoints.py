@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.client import fatal
-from actors.embedder.dialects import DIALECTS, Description
+from actors.embedder.dialects import DIALECTS, Description, KnownByName
 from actors.errors import UserError
 from actors.messages import Endpoint, Limits, Wanted
 from jobs.agreement import odd_one
@@ -106,7 +106,7 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
     )
     dialects = tuple(DIALECTS) if asked.dialect in (None, "auto") else (asked.dialect,)
     found = await with_client(endpoint, lambda client: detect(client, dialects))
-    dialect, description = found or (dialects[-1], _unknown(dialects))
+    dialect, description = found or (dialects[-1], _unknown(asked.url, dialects))
     description = overridden(description.suiting(endpoint.wanted), asked)
     if vectors.prompt_name and "prompt_name" not in description.takes:
         raise UserError(
@@ -151,9 +151,12 @@ def overridden(description: Description, asked: EndpointSettings) -> Description
     )
 
 
-def _unknown(dialects: tuple[str, ...]) -> Description:
+def _unknown(url: str, dialects: tuple[str, ...]) -> Description:
     """What is assumed of a server that says nothing of itself."""
     name = dialects[0] if len(dialects) == 1 else "OpenAI API"
+    dialect = DIALECTS[dialects[-1]]
+    if isinstance(dialect, KnownByName):
+        return dialect.named(url)
     return Description(server=f"{name} (it does not say)", route="", encodings=("",))
 
 

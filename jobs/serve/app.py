@@ -18,19 +18,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from jobs.serve.backends import Backend
-from jobs.serve.wire import ApiError, Asked, read_request, write_reply
+from jobs.serve.wire import ApiError, Asked, no_such_model, read_request, write_reply
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(backend: Backend, api_key: str | None = None) -> Starlette:
-    """OpenAI's `/v1/embeddings` and `/v1/models` for one model, both also without `/v1`, and `/health`.
+    """OpenAI's `/v1/embeddings`, `/v1/models` and `/v1/models/NAME` for one model, also without `/v1`; `/health`.
 
     Requests queue for one inference thread, in the order of their arrival. With `api_key`, all but `/health` answer
     401 to a request that does not bear it. Every error has OpenAI's envelope.
     """
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-    models = _model_list(backend)
+    model = _model(backend)
+    models = msgspec.json.encode({"object": "list", "data": [model]})
 
     def answer(asked: Asked) -> bytes:
         return write_reply(asked, backend.encode(asked.texts), backend.name)
@@ -44,6 +45,11 @@ def create_app(backend: Backend, api_key: str | None = None) -> Starlette:
     async def list_models(_: Request) -> Response:
         return _json(models)
 
+    async def one_model(request: Request) -> Response:
+        if request.path_params["name"] != backend.name:
+            raise no_such_model(request.path_params["name"], backend)
+        return _json(msgspec.json.encode(model))
+
     async def health(_: Request) -> Response:
         return _json(b'{"status":"ok"}')
 
@@ -56,6 +62,7 @@ def create_app(backend: Backend, api_key: str | None = None) -> Starlette:
     routes = [Route("/health", health)]
     for prefix in ("/v1", ""):
         routes.append(Route(f"{prefix}/models", guarded(list_models)))
+        routes.append(Route(f"{prefix}/models/{{name:path}}", guarded(one_model)))
         routes.append(Route(f"{prefix}/embeddings", guarded(embeddings), methods=["POST"]))
     return Starlette(
         routes=routes,
@@ -87,8 +94,8 @@ def _guard(api_key: str | None) -> Callable[[Handler], Handler]:
     return guarded
 
 
-def _model_list(backend: Backend) -> bytes:
-    model = {
+def _model(backend: Backend) -> dict[str, object]:
+    return {
         "id": backend.name,
         "object": "model",
         "created": int(time.time()),
@@ -96,7 +103,6 @@ def _model_list(backend: Backend) -> bytes:
         "max_model_len": backend.max_tokens,
         "n_embd": backend.dim,
     }
-    return msgspec.json.encode({"object": "list", "data": [model]})
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -73,16 +73,17 @@ def read_request(body: bytes, backend: Backend) -> Asked:
     except _UNREADABLE as error:
         raise _unreadable(error) from None
     if request.model and request.model != backend.name:
-        raise ApiError(
-            404,
-            f"The model {request.model[:_SHOWN]!r} does not exist here; this server has {backend.name!r}.",
-            "model",
-            "model_not_found",
-        )
+        raise no_such_model(request.model, backend)
     texts = [request.input] if isinstance(request.input, str) else request.input
     _check_texts(texts)
     dimensions = _dimensions(request.dimensions, backend)
     return Asked(texts, request.encoding_format == "base64", dimensions)
+
+
+def no_such_model(name: str, backend: Backend) -> ApiError:
+    """For a request that names another model than the one that is served."""
+    message = f"The model {name[:_SHOWN]!r} does not exist here; this server has {backend.name!r}."
+    return ApiError(404, message, "model", "model_not_found")
 
 
 def write_reply(asked: Asked, encoded: Encoded, model: str) -> bytes:

@@ -11,23 +11,46 @@ from actors.embedder.dialects.base import (
     Decoding,
     Description,
     Dialect,
+    KnownByName,
     Looking,
     Reply,
     Request,
     Way,
 )
+from actors.embedder.dialects.cohere import Cohere
 from actors.embedder.dialects.infinity import Infinity
+from actors.embedder.dialects.kserve import KServe
+from actors.embedder.dialects.llamacpp import LlamaCpp
+from actors.embedder.dialects.ollama import Ollama
 from actors.embedder.dialects.openai import OpenAI
 from actors.embedder.dialects.sglang import SGLang
 from actors.embedder.dialects.tei import TEI
 from actors.embedder.dialects.vllm import VLLM
+from actors.embedder.dialects.voyage import Voyage
 
 DIALECTS: dict[str, Dialect] = {
+    "cohere": Cohere(),
+    "voyage": Voyage(),
     "vllm": VLLM(),
     "tei": TEI(),
     "infinity": Infinity(),
     "sglang": SGLang(),
+    "llamacpp": LlamaCpp(),
+    "ollama": Ollama(),
+    "kserve": KServe(),
     "openai": OpenAI(),
 }
 
-__all__ = ["DIALECTS", "Answer", "Body", "Decoding", "Description", "Dialect", "Looking", "Reply", "Request", "Way"]
+__all__ = [
+    "DIALECTS",
+    "Answer",
+    "Body",
+    "Decoding",
+    "Description",
+    "Dialect",
+    "KnownByName",
+    "Looking",
+    "Reply",
+    "Request",
+    "Way",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +116,8 @@ class Dialect(Protocol):
     def describe(self, url: str, model: str) -> Looking:
         """Look whether the server at `url` is one of this kind; None: it is not.
 
-        `url` is as the user gave it, with or without `/v1`; `model` is empty when it is to be found.
+        `url` is as the user gave it, with or without `/v1`; `model` is empty when it is to be found. Raises Fault
+        where the server is of this kind, and does not have the model or not yet.
         """
         ...
 
@@ -127,4 +128,13 @@ class Dialect(Protocol):
 
         Its body may be overwritten when the decoding has ended.
         """
+        ...
+
+
+@runtime_checkable
+class KnownByName(Protocol):
+    """A dialect of servers that tell nothing of themselves: their host or the user names it."""
+
+    def named(self, url: str) -> Description:
+        """What is known of every such server, at `url`."""
         ...

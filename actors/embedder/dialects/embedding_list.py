@@ -26,7 +26,7 @@ _FIRST_OF_BARE = re.compile(rb'\s*\[\s*(["\[])')
 _LOOK_BYTES = 4096  # where the first vector begins in every answer we know
 _BASE64_BYTES, _NUMBERS_BYTES = 1 << 22, 1 << 20  # are decoded in 2 to 4 ms; then others may run
 _QUOTE, _PADDING = ord('"'), ord("=")
-_MARK = randbelow(1 << 60)  # stands for a vector; no answer holds it by itself
+MARK = randbelow(1 << 60)  # stands for a vector; no answer holds it by itself
 
 Vectors = npt.NDArray[np.float32]
 
@@ -40,6 +40,12 @@ class Usage(msgspec.Struct):
     """As the server counted; 0: it did not."""
 
     prompt_tokens: int = 0
+    total_tokens: int = 0
+
+    @property
+    def tokens(self) -> int | None:
+        """Voyage tells only the total."""
+        return self.prompt_tokens or self.total_tokens or None
 
 
 class _Rest(msgspec.Struct):
@@ -85,14 +91,14 @@ class EmbeddingList:
             vectors = yield from self._decoded(cut)
         except _WRONG:
             return None
-        if any(item.embedding != _MARK for item in reply.data):
+        if any(item.embedding != MARK for item in reply.data):
             return None
         index = [item.index for item in reply.data]
         if index != list(range(texts)):
             if sorted(index) != list(range(texts)):
                 return None
             vectors = vectors[np.argsort(index)]
-        return vectors, reply.usage.prompt_tokens or None if reply.usage else None
+        return vectors, reply.usage.tokens if reply.usage else None
 
     def read_bare(self, body: Body, texts: int) -> Generator[None, None, Vectors | None]:
         """float32[texts, dim] of `[[1.5, ...], ...]` or of `["base64", ...]`; None as in `read`."""
@@ -101,16 +107,16 @@ class EmbeddingList:
         if cut is None:
             return None
         try:
-            if any(mark != _MARK for mark in _decode_marks(cut.rest)):
+            if any(mark != MARK for mark in _decode_marks(cut.rest)):
                 return None
             return (yield from self._decoded(cut))
         except _WRONG:
             return None
 
     def _decoded(self, cut: _Cut) -> Generator[None, None, Vectors]:
-        return (yield from _from_base64(cut.vectors) if cut.in_base64 else self._from_numbers(cut.vectors))
+        return (yield from _from_base64(cut.vectors) if cut.in_base64 else self.from_numbers(cut.vectors))
 
-    def _from_numbers(self, lists: list[memoryview]) -> Generator[None, None, Vectors]:
+    def from_numbers(self, lists: list[memoryview]) -> Generator[None, None, Vectors]:
         """Raises ValueError where a list is not one of numbers, or not as long as the first."""
         vectors: Vectors | None = None
         step = max(1, _NUMBERS_BYTES // lists[0].nbytes)
@@ -180,4 +186,4 @@ def _cut(body: Body, texts: int, first: re.Match[bytes], key: bytes) -> _Cut | N
             return None
     rest.append(view[done:])
     whole = len(vectors) == texts and not (in_base64 and size % 4)
-    return _Cut(vectors, (b"%d" % _MARK).join(rest), in_base64) if whole else None
+    return _Cut(vectors, (b"%d" % MARK).join(rest), in_base64) if whole else None

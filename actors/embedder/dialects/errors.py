@@ -97,6 +97,7 @@ _KINDS = {
     413: Kind.TOO_LARGE,
     429: Kind.OVERLOADED,
     499: Kind.TRANSPORT,  # Ollama, when somebody else cut the connection
+    501: Kind.BAD_REQUEST,  # llama.cpp started without --embeddings, and what Triton does not have
     503: Kind.OVERLOADED,
     504: Kind.TIMEOUT,
     # TEI's answer when inference failed, also for a batch shared with another client

@@ -60,7 +60,7 @@ class OpenAI:
             route=f"{v1(url)}/embeddings",
             encodings=("base64", "float"),
             models=names,
-            limits=_OPENAI if _is_openai(url) else Limits(),
+            limits=_OPENAI if is_at(url, "api.openai.com") else Limits(),
             told={"models": "/v1/models"} if names else {},
         )
 
@@ -90,7 +90,7 @@ class OpenAI:
         if len(value.data) != texts:
             raise Fault(Kind.WRONG_ANSWER, f"{len(value.data)} vectors came for {texts} texts")
         vectors = _in_order(value.data)
-        return Answer(vectors, value.usage.prompt_tokens or None if value.usage else None)
+        return Answer(vectors, value.usage.tokens if value.usage else None)
 
 
 def v1(url: str) -> str:
@@ -112,8 +112,9 @@ def model_names(page: Reply | None) -> tuple[str, ...]:
         return ()
 
 
-def _is_openai(url: str) -> bool:
-    return (urlsplit(url).hostname or "").endswith("api.openai.com")
+def is_at(url: str, host: str) -> bool:
+    """Whether this is that host, or one below it such as a region's."""
+    return f".{urlsplit(url).hostname or ''}".endswith(f".{host}")
 
 
 def _in_order(items: list[_Item]) -> npt.NDArray[np.float32]:
