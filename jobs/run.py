@@ -23,6 +23,7 @@ from actors.output.run_file import begin_run, fingerprint, identity
 from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
+from jobs.about import chosen, machine
 from jobs.endpoints import Found, find_endpoints
 from jobs.progress import Progress
 from jobs.ray_setup import connect
@@ -265,7 +266,7 @@ def _sum_up(
     if complete:
         sweep(job.out, everything=True)
     summary.publish(job.out)
-    write_report(job.out, summary)
+    write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)})
     missing = set(job.wanted) - set(there.indexes.tolist())
     if interrupted and missing:
         return Outcome(summary, INTERRUPTED)

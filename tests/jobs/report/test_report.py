@@ -18,11 +18,14 @@ import pytest
 
 from jobs.report import write_report
 from jobs.report.charts import FLOOR, TOP, lay_out, thin
+from jobs.report.page import Facts
 from jobs.report.wording import compact, duration, short_url
 from jobs.summary import Summary
 
 A, B = "http://gpu-a:8000/v1", "http://gpu-b:8000/v1"
 VOID = {"meta", "br"}
+
+LAST = ("GPU utilisation", "Latency in ms")
 
 Attributes = dict[str, str | None]
 
@@ -172,8 +175,8 @@ def record(out: Path, lines: Iterable[dict[str, Any]], name: str = "20261123T140
     return file
 
 
-def report(out: Path, of: Summary | None = None) -> Page:
-    write_report(out, of or summary())
+def report(out: Path, of: Summary | None = None, about: Facts | None = None) -> Page:
+    write_report(out, of or summary(), about)
     return Page((out / "report.html").read_text("utf-8"))
 
 
@@ -213,7 +216,7 @@ def test_says_what_the_run_did(tmp_path: Path) -> None:
     }
     table = [cell.text for cell in page.all("td")[:10]]
     assert table == [A, "600,000", "60%", "64", "1,024", B, "400,000", "40%", "32", "512"]
-    assert page.charts() == ["Rows per second", "Requests in flight", "Texts in one request", "GPU utilisation"]
+    assert page.charts() == ["Rows per second", "Requests in flight", "Texts in one request", *LAST]
 
 
 def test_needs_nothing_from_outside(tmp_path: Path) -> None:
@@ -256,7 +259,7 @@ def test_nothing_left_to_do_and_nothing_recorded(tmp_path: Path) -> None:
 
 def test_nothing_left_to_do_keeps_the_time_lines_of_the_runs_before(tmp_path: Path) -> None:
     record(tmp_path, ticks(30, A, B))
-    assert len(report(tmp_path, NOTHING_LEFT).charts()) == 4
+    assert len(report(tmp_path, NOTHING_LEFT).charts()) == 5
 
 
 def test_a_single_tick_is_visible(tmp_path: Path) -> None:
@@ -347,7 +350,7 @@ def test_is_published_whole(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     file = record(tmp_path, ticks(10, A, B))
     file.write_bytes(file.read_bytes()[:-40])
-    assert len(report(tmp_path).charts()) == 4
+    assert len(report(tmp_path).charts()) == 5
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"t": 0.5, "endp', b"\xff\xfe\x00", b"[1]\n{}\n"])
@@ -409,6 +412,40 @@ def test_no_line_is_drawn_where_nothing_was_recorded(tmp_path: Path) -> None:
     for chart in ("Rows per second", "GPU utilisation"):
         (line,) = drawn(report(tmp_path), chart)
         assert (line.attributes["d"] or "").count("M") == 2
+
+
+def test_latencies_have_their_heights_and_none_where_no_request_ended(tmp_path: Path) -> None:
+    record(
+        tmp_path,
+        [tick(t / 2, A, p50_ms=None if t < 40 else 100.0, p99_ms=None if t < 40 else 400.0) for t in range(1, 80)],
+    )
+    usual, slowest = drawn(report(tmp_path), "Latency in ms")
+    assert "dashed" in words(slowest)
+    assert FLOOR - points(usual)[0][1] == pytest.approx((FLOOR - points(slowest)[0][1]) / 4, abs=0.1)
+    axis = lay_out(["one"], [39.5])
+    assert points(usual)[0][0] == pytest.approx(axis.begins[0] + 20 * axis.scale, abs=1)
+    record(tmp_path, ticks(30, A, p50_ms=None, p99_ms=None))
+    assert "Latency in ms" not in report(tmp_path).charts()
+
+
+def test_decisions_are_marked_when_they_were_made(tmp_path: Path) -> None:
+    record(tmp_path, [tick(t / 2, A, limit=8 if t < 20 else 16) for t in range(1, 81)])
+    page = report(tmp_path)
+    marks = page.all("path", "turn")
+    assert len(marks) == 2, "in the charts of what they changed"
+    axis = lay_out(["one"], [40.0])
+    (left,) = re.findall(r"M([\d.]+) ", marks[0].attributes["d"] or "")
+    assert float(left) + 3 == pytest.approx(axis.begins[0] + 10 * axis.scale, abs=2)
+    assert "▾ it changed a setting" in page.text
+    record(tmp_path, ticks(40, A))
+    assert not report(tmp_path).all("path", "turn")
+
+
+def test_machine_and_settings_stand_there_as_text(tmp_path: Path) -> None:
+    page = report(tmp_path, about={"Machine": {"memory": "24 GiB"}, "Settings": {"mode": "<b>async</b>"}})
+    assert "Machine and settings" in [title.text for title in page.all("h2")]
+    assert "memory24 GiB" in page.text
+    assert "<b>async</b>" in page.text
 
 
 def test_runs_are_joined_with_a_gap(tmp_path: Path) -> None:
