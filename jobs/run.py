@@ -65,9 +65,12 @@ class Outcome:
 def prepare(settings: Settings) -> Job:
     """Look at input and endpoints, write nothing. Raises UserError for whatever is wrong with them."""
     if not settings.input.paths:
-        raise UserError("no input: name files or folders, e.g. rayembed run corpus.parquet -o vectors")
+        raise UserError(
+            "no input: name files or folders, e.g. rayembed run corpus.parquet -o vectors, "
+            "or set input.paths in the config file"
+        )
     if not settings.output.path:
-        raise UserError("no output folder: name one with -o OUT")
+        raise UserError("no output folder: name one with -o OUT, or set output.path in the config file")
     out = Path(settings.output.path).expanduser().absolute()
     asked = settings.input
     listing = list_input(asked.paths, out, asked.text_column, asked.id_column, asked.keep)

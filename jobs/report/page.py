@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from jobs.report.wording import compact, count, duration, percent, short_url
+from jobs.report.wording import compact, count, duration, minute, percent, short_url
 
 Facts = Mapping[str, Mapping[str, str]]  # title -> what -> value, as a page lists them
 
@@ -22,5 +22,5 @@ def fill(template: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {word.__name__: word for word in (count, compact, percent, duration, short_url)}
+    environment.filters |= {word.__name__: word for word in (count, compact, percent, duration, short_url, minute)}
     return environment.get_template(template).render(values)
