@@ -212,6 +212,9 @@ def demo(out: Path) -> None:
     "--seconds", type=click.FloatRange(min=0), default=120, show_default=True, help="About how long it takes."
 )
 @click.option(
+    "--repeat", type=_COUNT, help="How often each mode is run.  [default: as often as time allows, but twice]"
+)
+@click.option(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("quick_test_results"),
@@ -221,13 +224,15 @@ def demo(out: Path) -> None:
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option("--config", type=click.Path(path_type=Path), help="YAML settings, as of run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object on stdout.")
-def bench(mode: str, seconds: float, results: Path, config: Path | None, as_json: bool, **given: Any) -> None:
+def bench(
+    mode: str, seconds: float, repeat: int | None, results: Path, config: Path | None, as_json: bool, **given: Any
+) -> None:
     """Measure how fast a server is fed, in one mode or both, with INPUT or a sample of real text."""
     from jobs.bench.command import MODES
     from jobs.bench.command import bench as measure
 
     with _stdout_for_us_alone() as stdout:
-        outcome = measure(_settings(config, given), MODES[mode], seconds, results)
+        outcome = measure(_settings(config, given), MODES[mode], seconds, results, repeat)
         print(outcome.to_json() if as_json else outcome.in_words(), file=stdout)
     sys.exit(outcome.exit_code)
 

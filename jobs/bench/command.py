@@ -57,16 +57,19 @@ class Outcome:
         return msgspec.json.encode({"exit_code": self.exit_code, "results": plain}).decode()
 
 
-def bench(settings: Settings, modes: Sequence[Mode], seconds: float, folder: Path) -> Outcome:
-    """Measure and save, in about so many seconds. Raises UserError as `run` does, and where nothing can be saved.
+def bench(
+    settings: Settings, modes: Sequence[Mode], seconds: float, folder: Path, repeat: int | None = None
+) -> Outcome:
+    """Measure and save, in about so many seconds, each mode `repeat` times or as often as that allows.
 
     Without an endpoint in `settings` it is the local server that is tested, without an input a sample corpus.
+    Raises UserError as `run` does, and where nothing can be saved.
     """
     began = time.monotonic()
     with _work_folder(folder) as work, _servers(settings) as asked:
         bench = _Bench(asked, modes, work)
-        bench.choose_rows(seconds - (time.monotonic() - began))
-        for order in rounds(modes, seconds, lambda: time.monotonic() - began):
+        bench.choose_rows(seconds - (time.monotonic() - began), repeat)
+        for order in rounds(modes, seconds, lambda: time.monotonic() - began, repeat):
             bench.play(order)
         return bench.save(folder)
 
@@ -116,7 +119,7 @@ class _Bench:
         self._first: list[Mode] = []
         self._vectors = Agreement()
 
-    def choose_rows(self, seconds: float) -> None:
+    def choose_rows(self, seconds: float, repeat: int | None) -> None:
         """How many rows each run embeds: what there is, or what fits into so many seconds."""
         endpoints = self._job.found.endpoints
         request_rows = min(SYNC_REQUEST_ROWS, self._settings.async_inference.max_batch_size)
@@ -124,7 +127,7 @@ class _Bench:
         pace = replace(
             paces[0], alone=sum(each.alone for each in paces), together=sum(each.together for each in paces)
         )
-        self._rows = choose_rows(pace, self._modes, seconds, self._job.found.dim)
+        self._rows = choose_rows(pace, self._modes, seconds, self._job.found.dim, repeat)
         if self._sample:
             self._rows = min(self._rows, self._settings.input.limit or self._rows)
             self._corpus = self._sample.write(self._rows)

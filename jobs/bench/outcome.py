@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jobs.bench.results import Comparison, ModeResult, Pair, Run, Setup
+from jobs.bench.results import Comparison, ModeResult, Names, Pair, Rates, Run, Setup, Utilisations
 from jobs.bench.schedule import Mode
 from jobs.bench.spread import Spread, ratios, spread
 from jobs.bench.vectors import Agreement, in_words
@@ -42,12 +42,12 @@ def comparison(
         return None
     return Comparison(
         setup=setup,
-        results={"sync": sync_name, "async": async_name},
+        results=Names(sync=sync_name, async_=async_name),
         times_faster=times,
         steady_times_faster=spread(ratios(_steady_rates(sync.runs), _steady_rates(async_.runs))),
         confidence=times.confidence,
-        rows_per_s={"sync": sync.rows_per_s, "async": async_.rows_per_s},
-        gpu_util={"sync": sync.gpu_util, "async": async_.gpu_util},
+        rows_per_s=Rates(sync=sync.rows_per_s, async_=async_.rows_per_s),
+        gpu_util=Utilisations(sync=sync.gpu_util, async_=async_.gpu_util),
         vectors=vectors,
         pairs=pairs,
     )

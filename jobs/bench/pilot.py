@@ -17,7 +17,7 @@ _LOOK_S = 1.5
 _LEAST_REQUESTS = 2
 _SLOW_S = 1.0  # for a request: many at once would take too long to say anything
 _TOGETHER = 8  # requests in flight; what the tuner finds is more, as a rule
-_MOST_REFUSED = 5
+_MOST_REFUSED = 10  # one after the other
 
 
 def look(endpoint: Endpoint, texts: Sequence[str], request_rows: int) -> Pace:
@@ -42,7 +42,6 @@ class _Pilot:
         self._client = client
         self._texts = cycle(texts)
         self._rows = rows
-        self._refused = 0
 
     async def rows_per_s(self, at_once: int) -> float:
         """With so many requests in flight, the first ones not counted: they may open connections. Raises Fault."""
@@ -60,13 +59,14 @@ class _Pilot:
 
     async def _request(self) -> int:
         """One request that is answered, smaller or with other texts if it must be; the rows that it had."""
+        refused = 0
         while True:
             texts = [next(self._texts) for _ in range(self._rows)]
             try:
                 await self._client.embed(texts, None)
             except Fault as fault:
-                self._refused += 1
-                if self._refused > _MOST_REFUSED:
+                refused += 1
+                if refused > _MOST_REFUSED:
                     raise
                 if fault.kind in (Kind.TOO_MANY_INPUTS, Kind.TOO_LARGE):
                     self._rows = max(1, self._rows // 2)

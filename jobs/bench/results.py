@@ -100,21 +100,39 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     first: Mode
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """`comparison_*.json`. `times_faster` is async over sync, of whole runs; `steady_...` of their second halves.
+class Names(msgspec.Struct, frozen=True, kw_only=True, rename={"async_": "async"}):
+    """Of the files with the runs of each mode."""
 
-    `results` names the two files with the runs themselves.
-    """
+    sync: Text
+    async_: Text
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True, rename={"async_": "async"}):
+    """Rows/s of whole runs in each mode."""
+
+    sync: Spread
+    async_: Spread
+
+
+class Utilisations(msgspec.Struct, frozen=True, kw_only=True, rename={"async_": "async"}):
+    """Of the GPU, in the second half of the runs in each mode; None: not known."""
+
+    sync: Spread | None
+    async_: Spread | None
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """`comparison_*.json`. `times_faster`: async over sync, of whole runs; `steady_...`: of their second halves."""
 
     schema: int = SCHEMA
     kind: Literal["comparison"] = "comparison"
     setup: Setup
-    results: dict[Mode, Text]
+    results: Names
     times_faster: Spread
     steady_times_faster: Spread | None
     confidence: Share | None
-    rows_per_s: dict[Mode, Spread]
-    gpu_util: dict[Mode, Spread | None]
+    rows_per_s: Rates
+    gpu_util: Utilisations
     vectors: Agreement
     pairs: Annotated[tuple[Pair, ...], Meta(min_length=1)]
 

@@ -25,24 +25,26 @@ class Pace:
         return self.alone if mode == "sync" else max(self.alone, self.together)
 
 
-def choose_rows(pace: Pace, modes: Sequence[Mode], seconds: float, dim: int) -> int:
-    """As many as can be embedded LEAST_ROUNDS times in each mode in so many seconds, going by `pace`."""
-    for_a_round = seconds / LEAST_ROUNDS - _RUN_OVERHEAD_S * len(modes)
+def choose_rows(pace: Pace, modes: Sequence[Mode], seconds: float, dim: int, repeat: int | None = None) -> int:
+    """As many as can be embedded `repeat` times (LEAST_ROUNDS) in each mode in so many seconds, going by `pace`."""
+    for_a_round = seconds / (repeat or LEAST_ROUNDS) - _RUN_OVERHEAD_S * len(modes)
     row_s = sum(1 / pace.of(mode) for mode in modes)
     fitting = int(max(0.0, for_a_round) / row_s)
     return max(_FEWEST_ROWS, min(fitting, _MOST_VECTOR_BYTES // (4 * dim)))
 
 
-def rounds(modes: Sequence[Mode], seconds: float, clock: Callable[[], float]) -> Iterator[tuple[Mode, ...]]:
+def rounds(
+    modes: Sequence[Mode], seconds: float, clock: Callable[[], float], repeat: int | None = None
+) -> Iterator[tuple[Mode, ...]]:
     """The modes of each round, in turn in the one order and the other, so that neither gains by a drift.
 
-    There are LEAST_ROUNDS at least, and then one more as long as the longest so far would still end within
-    `seconds` on the `clock`, up to MOST_ROUNDS.
+    There are `repeat` rounds; with None, LEAST_ROUNDS at least, and then one more as long as the longest so far
+    would still end within `seconds` on the `clock`, up to MOST_ROUNDS.
     """
     longest = 0.0
-    for number in range(MOST_ROUNDS):
+    for number in range(repeat or MOST_ROUNDS):
         started = clock()
-        if number >= LEAST_ROUNDS and started + longest > seconds:
+        if not repeat and number >= LEAST_ROUNDS and started + longest > seconds:
             return
         yield tuple(modes) if number % 2 == 0 else tuple(reversed(modes))
         longest = max(longest, clock() - started)

@@ -146,7 +146,7 @@ def _machines(modes: dict[str, ModeResult]) -> tuple[Machine, ...]:
 
 def _of_interest(modes: dict[str, ModeResult], latest: Comparison | None) -> list[tuple[str, ModeResult]]:
     """Those whose time lines are drawn: what the latest comparison is made of, then the newest."""
-    compared = [name for name in (latest.results.values() if latest else ()) if name in modes]
+    compared = [name for name in _names(latest) if name in modes]
     names = dict.fromkeys([*compared, *reversed(modes)])
     with_lines = [name for name in names if any(run.timeline.stretches for run in modes[name].runs)]
     return [(name, modes[name]) for name in with_lines[:MOST_TIMELINES]]
@@ -170,9 +170,14 @@ def joined(result: ModeResult) -> Timeline:
     return Timeline(tuple(stretches), (), 0, 0, sources[-1] if sources else None)
 
 
+def _names(latest: Comparison | None) -> tuple[str, ...]:
+    """Of the results that it is made of, which may have gone."""
+    return (latest.results.sync, latest.results.async_) if latest else ()
+
+
 def _about(modes: dict[str, ModeResult], latest: Comparison | None) -> Facts:
     """Server and settings of the latest comparison, else of the newest result."""
-    compared = [modes[name] for name in (latest.results.values() if latest else ()) if name in modes]
+    compared = [modes[name] for name in _names(latest) if name in modes]
     shown = compared or list(modes.values())[-1:]
     servers = shown[-1].setup.servers if shown else {}
     return {f"Server {url}": facts for url, facts in servers.items()} | {

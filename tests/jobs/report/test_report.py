@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,102 +18,10 @@ from jobs.report.charts import FLOOR, TOP, lay_out, thin
 from jobs.report.page import Facts
 from jobs.report.wording import compact, duration, short_url
 from jobs.summary import Summary
-
-A, B = "http://gpu-a:8000/v1", "http://gpu-b:8000/v1"
-VOID = {"meta", "br"}
+from tests.jobs.report.pages import Element, Page, words
+from tests.jobs.report.recorded import A, B, record, summary, tick, ticks
 
 LAST = ("GPU utilisation", "Latency in ms")
-
-Attributes = dict[str, str | None]
-
-
-@dataclass
-class Element:
-    tag: str
-    attributes: Attributes
-    text: str = ""
-
-
-class Page(HTMLParser):
-    """Every element with all text inside it; fails where the tags do not nest."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[Element] = []
-        self._open: list[Element] = []
-        self.feed(html[: html.index("</html>") + len("</html>")])
-        self.close()
-        assert not self._open, f"left open: {self._open[-1].tag}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(self.elements[-1])
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, f"</{tag}> closes nothing"
-        assert self._open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        for element in self._open:
-            element.text += data
-
-    def all(self, tag: str, look: str | None = None) -> list[Element]:
-        found = [element for element in self.elements if element.tag == tag]
-        return found if look is None else [each for each in found if look in words(each)]
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.all("main")[0].text.split())
-
-    def tiles(self) -> dict[str, str]:
-        return {
-            name.text: f"{value.text} {more.text}".strip()
-            for name, value, more in zip(self.all("dt"), self.all("dd")[::2], self.all("dd")[1::2], strict=True)
-        }
-
-    def charts(self) -> list[str]:
-        return [str(svg.attributes["aria-label"]) for svg in self.all("svg")]
-
-
-def words(element: Element) -> list[str]:
-    return (element.attributes.get("class") or "").split()
-
-
-def summary(**changes: Any) -> Summary:
-    endpoints = (
-        {"url": A, "rows": 600_000, "share": 0.6, "concurrency": 64, "batch_size": 1024},
-        {"url": B, "rows": 400_000, "share": 0.4, "concurrency": 32, "batch_size": 512},
-    )
-    whole = Summary(
-        complete=True,
-        rows_total=1_000_000,
-        rows_embedded=1_000_000,
-        rows_rejected=0,
-        rows_resumed=0,
-        rows_truncated=0,
-        unique_texts=380_000,
-        tokens=62_000_000,
-        seconds=90.0,
-        rows_per_s=11_111.1,
-        tokens_per_s=688_888.9,
-        requests=1234,
-        retries=7,
-        errors={"transport": 2, "overloaded": 5},
-        dim=768,
-        model="BAAI/bge-base-en-v1.5",
-        gpu_util_mean=0.93,
-        gpu_util_p10=0.88,
-        gpu_source="nvml",
-        cpu_seconds=24.5,
-        endpoints=endpoints,
-        bound_by="server",
-        advice="GPU 93% busy: the server is the limit",
-    )
-    return replace(whole, **changes)
 
 
 NOTHING_LEFT = summary(
@@ -138,41 +43,6 @@ NOTHING_LEFT = summary(
     bound_by=None,
     advice="every row was there already",
 )
-
-
-def tick(t: float, endpoint: str, **changes: Any) -> dict[str, Any]:
-    line = {
-        "t": t,
-        "endpoint": endpoint,
-        "limit": 16,
-        "inflight": 15,
-        "batch_rows": 256,
-        "batch_tokens": 16384,
-        "rows_per_s": 5000.0,
-        "tokens_per_s": 310_000.0,
-        "gpu_util": 0.5,
-        "gpu_source": "nvml",
-        "queue": 60_000,
-        "p50_ms": 51.2,
-        "p99_ms": 120.5,
-        "errors": {},
-        "decision": "measuring",
-    }
-    assert changes.keys() <= line.keys()
-    return line | changes
-
-
-def ticks(seconds: float, *endpoints: str, **changes: Any) -> Iterable[dict[str, Any]]:
-    for step in range(1, int(seconds * 2) + 1):
-        for endpoint in endpoints:
-            yield tick(step / 2, endpoint, **changes)
-
-
-def record(out: Path, lines: Iterable[dict[str, Any]], name: str = "20261123T140312.512345Z") -> Path:
-    (out / "_telemetry").mkdir(exist_ok=True)
-    file = out / "_telemetry" / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return file
 
 
 def report(out: Path, of: Summary | None = None, about: Facts | None = None) -> Page:
