@@ -22,7 +22,7 @@ from jobs.bench.measure import measure, said, settings_of
 from jobs.bench.outcome import comparison, comparison_in_words, mode_in_words, mode_result
 from jobs.bench.pilot import look
 from jobs.bench.results import Comparison, ModeResult, Result, Run, Setup, encode, save
-from jobs.bench.rows import SampleRows
+from jobs.bench.rows import MOST_ROWS, SampleRows
 from jobs.bench.schedule import Mode, choose_rows, rounds
 from jobs.bench.vectors import Agreement, compare
 from jobs.probe import facts
@@ -122,14 +122,15 @@ class _Bench:
     def choose_rows(self, seconds: float, repeat: int | None) -> None:
         """How many rows each run embeds: what there is, or what fits into so many seconds."""
         endpoints = self._job.found.endpoints
-        request_rows = min(SYNC_REQUEST_ROWS, self._settings.async_inference.max_batch_size)
+        one_at_a_time = self._settings.async_inference.model_copy(update={"enabled": False})
+        request_rows = one_at_a_time.request_rows or SYNC_REQUEST_ROWS
         paces = [look(each, _texts(self._job), request_rows) for each in endpoints]
         pace = replace(
             paces[0], alone=sum(each.alone for each in paces), together=sum(each.together for each in paces)
         )
         self._rows = choose_rows(pace, self._modes, seconds, self._job.found.dim, repeat)
         if self._sample:
-            self._rows = min(self._rows, self._settings.input.limit or self._rows)
+            self._rows = min(self._rows, self._settings.input.limit or MOST_ROWS, MOST_ROWS)
             self._corpus = self._sample.write(self._rows)
         else:
             self._rows = min(self._rows, self._job.plan.rows)

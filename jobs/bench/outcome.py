@@ -82,8 +82,10 @@ def sure(times: Spread) -> str:
     """What so many measurements can say of the true median."""
     if times.confidence is None:
         return "one pair of runs: how much of it is noise cannot be told"
+    hidden = "; the noise is larger than the difference" if times.least <= 1 <= times.most else ""
     return (
-        f"{times.count} pairs of runs: the true median lies between the two with {times.confidence:.0%} confidence"
+        f"median of {times.count} pairs of runs; their range holds the true one with "
+        f"{times.confidence:.0%} confidence{hidden}"
     )
 
 

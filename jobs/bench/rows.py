@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jobs.demo.corpus import write_sample_corpus
 
-MOST_ROWS = 1_000_000
+MOST_ROWS = 1_000_000  # that a test writes
 _CHUNK_ROWS = 50_000
 
 
@@ -27,12 +27,11 @@ class SampleRows:
         whole.unlink()
 
     def write(self, rows: int) -> Path:
-        """A Parquet file with so many rows, MOST_ROWS at most, in its column `text`.
+        """A Parquet file with so many rows in its column `text`.
 
         From the second time on, a text begins with a number: a text that had been sent already would not be again.
         """
         path = self._folder / f"sample-{rows}.parquet"
-        rows = min(rows, MOST_ROWS)
         with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
             for start in range(0, rows, _CHUNK_ROWS):
                 texts = [self._text(place) for place in range(start, min(rows, start + _CHUNK_ROWS))]

@@ -38,6 +38,13 @@ def test_one_measurement_is_sure_of_nothing() -> None:
     assert faster(one) == "4.0 times as many rows a second"
 
 
+def test_a_difference_within_the_noise_is_said_to_be_none() -> None:
+    assert sure(Spread(median=1.2, least=0.9, most=1.5, count=2)).endswith(
+        "the noise is larger than the difference"
+    )
+    assert "noise" not in sure(Spread(median=1.2, least=1.1, most=1.5, count=2))
+
+
 def test_how_a_comparison_is_said() -> None:
     sync, async_ = result("sync", 1000.0, 1200.0, gpu=0.25), result("async", 9000.0, 9600.0, gpu=None)
     assert mode_in_words(sync) == (
@@ -49,8 +56,8 @@ def test_how_a_comparison_is_said() -> None:
     assert found.times_faster == Spread(median=8.5, least=8.0, most=9.0, count=2)
     assert found.confidence == 0.5
     first, second, last = comparison_in_words(found).split("\n")
-    assert first.startswith("async embeds 8.5 times as many rows a second, 8.0 to 9.0 (2 pairs of runs")
-    assert "with 50% confidence" in first
+    assert first.startswith("async embeds 8.5 times as many rows a second, 8.0 to 9.0 (median of 2 pairs of runs;")
+    assert first.endswith("their range holds the true one with 50% confidence)")
     assert "second half" in second
     assert last == "vectors: the same in both, bit for bit (15,000 rows)"
 

@@ -48,7 +48,7 @@ def test_the_latest_comparison_comes_first(tmp_path: Path) -> None:
     save_three(tmp_path)
     page = page_of(tmp_path)
     assert page.all("strong")[0].text == "Async embeds 8.5 times as many rows a second, 8.0 to 9.0"
-    assert "2 pairs of runs: the true median lies between the two with 50% confidence." in page.text
+    assert "Median of 2 pairs of runs; their range holds the true one with 50% confidence." in page.text
     assert "GPU utilisation 25% with sync, 98% with async." in page.text
     assert "Vectors: the same in both, bit for bit (15,000 rows)." in page.text
     assert rows(page, "Comparisons") == [
