@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jobs.bench.results import Comparison, ModeResult, Names, Pair, Rates, Run, Setup, Utilisations
 from jobs.bench.schedule import Mode
@@ -93,12 +93,18 @@ def _steady_rates(runs: Sequence[Run]) -> list[float | None]:
     return [run.steady.rows_per_s if run.steady else None for run in runs]
 
 
+def _said(spread: Spread, say: Callable[[float], str]) -> str:
+    """The middle, and the extremes where they read otherwise."""
+    least, most = say(spread.least), say(spread.most)
+    return say(spread.median) + (f" ({least} to {most})" if least != most else "")
+
+
 def _rate(rates: Spread) -> str:
-    return f"{rates.median:,.0f}" + (f" ({rates.least:,.0f} to {rates.most:,.0f})" if rates.count > 1 else "")
+    return _said(rates, lambda rate: f"{rate:,.0f}")
 
 
 def _share(shares: Spread) -> str:
-    return f"{shares.median:.0%}" + (f" ({shares.least:.0%} to {shares.most:.0%})" if shares.count > 1 else "")
+    return _said(shares, lambda share: f"{share:.0%}")
 
 
 def _runs(rates: Spread) -> str:

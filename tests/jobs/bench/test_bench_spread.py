@@ -48,8 +48,7 @@ def test_a_difference_within_the_noise_is_said_to_be_none() -> None:
 def test_how_a_comparison_is_said() -> None:
     sync, async_ = result("sync", 1000.0, 1200.0, gpu=0.25), result("async", 9000.0, 9600.0, gpu=None)
     assert mode_in_words(sync) == (
-        "sync   1,100 (1,000 to 1,200) rows/s, 1,100 (1,000 to 1,200) in the second half; "
-        "GPU 25% (25% to 25%); median of 2 runs"
+        "sync   1,100 (1,000 to 1,200) rows/s, 1,100 (1,000 to 1,200) in the second half; GPU 25%; median of 2 runs"
     )
     found = compared(sync, async_)
     assert [each.first for each in found.pairs] == ["sync", "async"]
