@@ -15,8 +15,10 @@ import pyarrow as pa
 class SourceFile:
     """One input file as the plan saw it.
 
-    `name` is relative to the folder that holds the whole input, so that moving the input changes nothing;
-    `fingerprint` changes when the content does.
+    `path` is a local path or a URL. `name` is relative to the folder that holds the whole input, so that moving the
+    input changes nothing; `fingerprint` changes when the content does. `version` tells cheaply, within a run, that
+    the file may have changed: what the storage says of it (time, ETag). `members` are the paths of small files that
+    stand here as one, a row each; `path` is the first of them.
     """
 
     path: str
@@ -25,6 +27,8 @@ class SourceFile:
     rows: int
     size: int
     fingerprint: str
+    version: str = ""
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,25 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Where a file that cannot address its rows can be read from.
+
+    Row `row` begins `skip` bytes of content after the place `byte` of the file, with `line` lines before it. In a
+    compressed file `byte` is where a frame begins and `skip` counts what comes out of it; else `skip` is 0.
+    """
+
+    row: int = 0
+    line: int = 0
+    byte: int = 0
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A run of rows of one input file that becomes one output file called `name`.
 
     `offset` is the first row within the file, `first_row` its position in the whole input. Where a format
-    cannot address rows, reading starts at byte `seek_byte`, which is where row `seek_row` begins.
+    cannot address rows, reading starts at `start`.
     """
 
     index: int
@@ -59,8 +77,7 @@ class Part:
     offset: int
     first_row: int
     rows: int
-    seek_row: int = 0
-    seek_byte: int = 0
+    start: Start = Start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +186,38 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuSample:
+    """GPU utilisation 0..1, where it was read, and how many seconds ago it was so.
+
+    `source` is one of `gauges.MEASURES`, which says of what it is the share; several are joined by "+".
+    """
+
+    utilisation: float
+    source: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSample:
+    """What waits at a server and what it works on (None: it does not say), `age_s` ago, by the server's own count.
+
+    In inputs; at Triton (`source`) in requests.
+    """
+
+    waiting: int
+    running: int | None
+    source: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointReport:
     """What one embedder did at one endpoint. Counters only grow, so a lost report loses no row in any sum.
 
     `completions` and `failures` are those since the last report; `inflight` and `limit` are of this moment.
     `unique_texts` counts texts that were embedded, `rows` the output rows they stand for. `order` is the version of
     the order that has been followed since `obeyed_at`. Of `truncated` rows only the beginning was embedded.
+    `gpu` and `queue` are what can be read from the embedder's machine; None is a normal state.
     """
 
     endpoint: str
@@ -193,15 +236,8 @@ class EndpointReport:
     order: int = 0
     obeyed_at: float = 0.0
     allowance: Allowance | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSample:
-    """GPU utilisation 0..1, where it was read, and how many seconds ago that was."""
-
-    utilisation: float
-    source: str
-    age_s: float
+    gpu: GpuSample | None = None
+    queue: QueueSample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +255,6 @@ class Report:
     incarnation: str
     node: str
     endpoints: tuple[EndpointReport, ...]
-    gpu: GpuSample | None
     window_rows: int
     starved_s: float
     cpu_s: float
@@ -288,7 +323,8 @@ class DriverStatus:
     """The whole pool as the driver has seen it for `seconds`, for the progress bar and the summary.
 
     Shares are of the embedders' time, `loop_share` that of their event loops' CPU. `wanted` are embedders by node,
-    where the driver has heard of the node.
+    where the driver has heard of the node. `gpu` is the mean over the endpoints whose GPUs can be seen, of now;
+    `gpu_mean` and `gpu_p10` are over the steady state, and `gpu_source` says where they were read last.
     """
 
     endpoints: tuple[EndpointStatus, ...]
@@ -303,6 +339,7 @@ class DriverStatus:
     cpu_s: float
     loop_share: float
     wanted: dict[str, int]
+    gpu_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,11 +374,12 @@ class Wanted:
 class Endpoint:
     """An embedding server. The key is named, never held: each process reads `api_key_env` itself.
 
-    `metrics_url` is where its GPU utilisation can be read, if the user says so. No more than `requests_per_minute`
-    and `tokens_per_minute` are asked of it, over the whole pool; None: any number. `route` is the URL that texts
-    are sent to, `encoding` how vectors come back, in the dialect's words; empty: what such a server has by default.
-    `counted` is the encoding of some of the requests, where answers in the other do not tell the tokens. `unit`:
-    vectors are made of length 1 when they have come. `cuts`: it embeds the beginning of a text that is too long.
+    `metrics_url` is a page with its GPU utilisation or its queue, if the user names one. No more than
+    `requests_per_minute` and `tokens_per_minute` are asked of it, over the whole pool; None: any number. `route` is
+    the URL that texts are sent to, `encoding` how vectors come back, in the dialect's words; empty: what such a
+    server has by default. `counted` is the encoding of some of the requests, where answers in the other do not tell
+    the tokens. `unit`: vectors are made of length 1 when they have come. `cuts`: it embeds the beginning of a text
+    that is too long.
     """
 
     url: str

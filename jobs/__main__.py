@@ -68,6 +68,7 @@ _KEYS = {
     "dimensions": ("vectors.dimensions", "--dimensions"),
     "normalize": ("vectors.normalize", "--normalize"),
     "allow_mixed": ("vectors.allow_mixed", "--allow-mixed"),
+    "text_files": ("input.text_files", "--text-files"),
     "dtype": ("output.dtype", "--dtype"),
     "address": ("ray.address", "--address"),
 }
@@ -117,6 +118,11 @@ def cli() -> None:
 @click.option(
     "--allow-mixed", is_flag=True, default=None, help="Take endpoints whose vectors differ into one output."
 )
+@click.option(
+    "--text-files",
+    type=click.Choice(["lines", "whole"]),
+    help="In .txt files each line is a text, or the whole file is one.  [default: lines]",
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -127,7 +133,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
 def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
-    """Embed a corpus: Parquet or JSONL files, folders or patterns in, a folder of Parquet vectors out."""
+    """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     settings = _settings(config, given)
     if dry_run:
         from jobs.dry_run import dry_run as look

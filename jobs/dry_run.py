@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from actors.corpus import FORMATS
+from actors.corpus.source import open_source
 from actors.embedder.window import BYTES_PER_TOKEN
 from jobs.probe import limits
 from jobs.run import Job, prepare
@@ -91,7 +91,7 @@ def _sample(job: Job) -> Iterable[str]:
     step = max(1, len(job.wanted) // _SAMPLE_PARTS)
     for index in job.wanted[::step]:
         lease = job.plan.lease(index, 1)
-        reader = FORMATS[lease.file.format].open(lease.file, job.columns)
+        reader = open_source(lease.file, job.columns)
         try:
             yield from [text for text in reader.read(lease.parts[0]).texts[:_SAMPLE_ROWS] if text]
         finally:

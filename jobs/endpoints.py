@@ -107,7 +107,7 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
     dialects = tuple(DIALECTS) if asked.dialect in (None, "auto") else (asked.dialect,)
     found = await with_client(endpoint, lambda client: detect(client, dialects))
     dialect, description = found or (dialects[-1], _unknown(dialects))
-    description = overridden(description, asked)
+    description = overridden(description.suiting(endpoint.wanted), asked)
     if vectors.prompt_name and "prompt_name" not in description.takes:
         raise UserError(
             f"{asked.url} ({description.server}) has no prompts of its own for --prompt-name; "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from actors.embedder.gauges import Readable, look
 from actors.messages import Limits
 from jobs.endpoints import Server, find_endpoints
 from jobs.settings import Settings
@@ -37,7 +39,14 @@ def probe(settings: Settings) -> dict[str, list[Fact]]:
     """What is found of each endpoint, by its URL. Raises UserError when one cannot be used or they do not agree."""
     vectors = settings.vectors
     found = find_endpoints(settings.servers, vectors, truncate=settings.input.too_long == "truncate")
-    return {server.endpoint.url: facts(server) for server in found.servers}
+    gauges = look(found.endpoints)
+    return {
+        server.endpoint.url: [
+            *facts(server),
+            *gauged([each for each in gauges if each.endpoint == server.endpoint.url]),
+        ]
+        for server in found.servers
+    }
 
 
 def limits(server: Server) -> list[Fact]:
@@ -69,6 +78,16 @@ def facts(server: Server) -> list[Fact]:
         Fact("one text took", f"{1000 * server.probe_s:.0f} ms", _ASKED),
     ]
     return [line for line in lines if line.value]
+
+
+def gauged(gauges: Sequence[Readable]) -> list[Fact]:
+    """What can be read of its GPUs and its queue from here; that nothing can be is worth a line too."""
+    lines = [Fact(each.what, f"{each.value:g} ({each.source})", each.where) for each in gauges]
+    missing = {"GPU utilisation", "queue"} - {each.what for each in gauges}
+    return [
+        *lines,
+        *(Fact(what, "cannot be read from here", "name a page with metrics_url") for what in sorted(missing)),
+    ]
 
 
 def _long_texts(server: Server) -> str:

@@ -35,7 +35,7 @@ def connect(address: str | None) -> bool:
         options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # ConnectionError, ValueError, RuntimeError and, from a slow raylet, just this
         where = "a local Ray cannot be started" if local else f"the Ray cluster at {address} cannot be reached"
         reason = str(error).strip().split("\n", 1)[0]
         raise UserError(f"{where}: {reason}; see --address and RAY_ADDRESS", FAILED) from error

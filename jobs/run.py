@@ -73,7 +73,9 @@ def prepare(settings: Settings) -> Job:
         raise UserError("no output folder: name one with -o OUT, or set output.path in the config file")
     out = Path(settings.output.path).expanduser().absolute()
     asked = settings.input
-    listing = list_input(asked.paths, out, asked.text_column, asked.id_column, asked.keep)
+    listing = list_input(
+        asked.paths, out, asked.text_column, asked.id_column, asked.keep, asked.text_files == "whole"
+    )
     found = find_endpoints(settings.servers, settings.vectors, truncate=asked.too_long == "truncate")
     rows = sum(file.rows for file in listing.files)
     row_bytes = found.dim * np.dtype(settings.output.dtype).itemsize

@@ -182,6 +182,7 @@ AutoCount = Annotated[
 Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
 TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
 Normalize = Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no), _expects("auto, yes or no")]
+TextFiles = Annotated[Literal["lines", "whole"], _expects("lines or whole")]
 Preset = Annotated[
     Literal["conservative", "recommended", "aggressive"], _expects(f"null, {_one_of(list(PRESET_CONCURRENCY))}")
 ]
@@ -194,7 +195,7 @@ class _Model(BaseModel):
 class Endpoint(_Model):
     """One embedding server; where a field is None the top level's holds.
 
-    `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's; None looks at /metrics.
+    `metrics_url`: a Prometheus page with its GPU's utilisation, such as a DCGM exporter's, beside the server's own.
     `requests_per_minute` and `tokens_per_minute` are the most that is asked of it; None: any number. What follows
     them is found out by asking (see `probe`); what is given here holds instead.
     """
@@ -220,7 +221,8 @@ class Endpoint(_Model):
 class Input(_Model):
     """The corpus. `batch` is 1-based, in steps of `rows_per_batch` rows; None for `batch` or `limit` is all.
 
-    `too_long`: what becomes of a text that is longer than the model takes.
+    `too_long`: what becomes of a text that is longer than the model takes. `text_files`: in a file of plain text,
+    its lines are the texts, or the whole of it is one.
     """
 
     paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
@@ -231,6 +233,7 @@ class Input(_Model):
     batch: Count | None = None
     limit: Count | None = None
     too_long: TooLong = "truncate"
+    text_files: TextFiles = "lines"
 
 
 class Output(_Model):

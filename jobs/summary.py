@@ -95,7 +95,7 @@ def summarise(
         model=model,
         gpu_util_mean=driver.gpu_mean if driver else None,
         gpu_util_p10=driver.gpu_p10 if driver else None,
-        gpu_source=driver.gpu.source if driver and driver.gpu else None,
+        gpu_source=driver.gpu_source if driver else None,
         cpu_seconds=round(cpu_seconds, 3),
         endpoints=tuple(
             {

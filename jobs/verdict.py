@@ -9,6 +9,8 @@ from actors.messages import DriverStatus
 _TELLING_S = 5.0
 _BUSY_CORE = 0.85
 _NOTICEABLE = 0.2  # of the time
+_ALWAYS_BUSY = 0.9  # of the time in which a kernel runs
+_FULL = {"gpm": 0.8, "dcgm-sm": 0.8}  # of the multiprocessors: they are never all busy, between two kernels few are
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def judge(driver: DriverStatus) -> Verdict:
             f"the server is the limit, the embedders used {driver.loop_share:.0%} of a core each; "
             "no GPU utilisation could be read to say more",
         )
-    if driver.gpu_mean >= 0.9:
+    if driver.gpu_mean >= _FULL.get(driver.gpu_source or "", _ALWAYS_BUSY):
         return Verdict(
             "server", f"GPU {driver.gpu_mean:.0%} busy: the server is the limit; add a GPU and an --endpoint"
         )

@@ -21,10 +21,11 @@ import pytest
 
 import tests.examples  # noqa: F401 (its profile has to be known before any test is collected)
 from tests.servers.fixture import server
+from tests.servers.s3 import s3, s3_of_the_session
 
 ROOT = Path(__file__).parents[1]
 
-__all__ = ["server"]
+__all__ = ["s3", "s3_of_the_session", "server"]
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,9 @@ from actors.messages import Columns, Part, SourceFile
 class Survey:
     """What planning needs to know of one file, at the cost of its footer (or, without one, of one pass).
 
-    `types` maps the columns found to their Arrow types. `checkpoints` is int64[n, 2] of (row, byte) where
-    reading can start, sorted; empty for formats that address rows.
+    `types` maps the columns found to their Arrow types. `checkpoints` is int64[n, 4], sorted, the places where
+    reading can start, each in the order of `Start`; empty for formats that address rows. `all_text`: the file
+    itself knows only strings; any column can be read as such, and `types` is what its values look like.
     """
 
     rows: int
@@ -25,6 +26,7 @@ class Survey:
     fingerprint: str
     types: dict[str, pa.DataType]
     checkpoints: npt.NDArray[np.int64]
+    all_text: bool = False
 
 
 @dataclass(slots=True)
@@ -60,10 +62,10 @@ class Format(Protocol):
         ...
 
     def survey(self, path: str) -> Survey:
-        """Look at a file once. Raises UserError when it is not of this format."""
+        """Look at a file once. Raises OSError or UserError when it is not of this format."""
         ...
 
     def open(self, file: SourceFile, columns: Columns) -> Reader: ...
 
 
-NO_CHECKPOINTS: npt.NDArray[np.int64] = np.zeros((0, 2), dtype=np.int64)
+NO_CHECKPOINTS: npt.NDArray[np.int64] = np.zeros((0, 4), dtype=np.int64)

@@ -1,153 +1,87 @@
-"""JSON Lines: one pass counts the lines and notes where reading can start; then only the lines asked for are read.
-
-A row is a line that is not blank. A line that is not a JSON object is a bad row, never the end of a file.
-"""
+"""JSON Lines: a row is a line that is not blank. One that is no JSON object is a bad row, not the end of a file."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import zlib
-from pathlib import Path
-from typing import Any
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from actors.corpus.base import Rows, Survey
-from actors.errors import FAILED, UserError
-from actors.messages import Columns, Part, SourceFile
+from actors.corpus.content import Content
+from actors.corpus.lines import (
+    BYTE_ORDER_MARK,
+    SAMPLE_ROWS,
+    LineReader,
+    index_lines,
+    lines_of,
+    survey_lines,
+    with_compressed,
+)
+from actors.messages import Columns, SourceFile
 
-_BLOCK = 4 << 20
-_STRIDE = 1024  # rows between two places where reading can start
-_SAMPLE_ROWS = 1000  # from which the columns and their types are told
-_NEWLINE, _RETURN = 10, 13
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+T = TypeVar("T")
 
-_decode = msgspec.json.Decoder().decode
+_all_keys = msgspec.json.Decoder(dict[str, Any])
 
 
 class JsonlFormat:
-    suffixes = (".jsonl", ".ndjson")
+    suffixes = with_compressed(".jsonl", ".ndjson")
 
     def survey(self, path: str) -> Survey:
-        rows, checksum, checkpoints = _scan(path)
-        return Survey(
-            rows=rows,
-            size=Path(path).stat().st_size,
-            fingerprint=f"{checksum:08x}",
-            types=_sample_types(path),
-            checkpoints=checkpoints,
-        )
+        return survey_lines(path, index_lines, _sample_types)
 
-    def open(self, file: SourceFile, columns: Columns) -> JsonlReader:
-        return JsonlReader(file, columns)
+    def open(self, file: SourceFile, columns: Columns) -> LineReader[tuple[int, bytes]]:
+        return LineReader(file, columns, lines_of, partial(_rows, _only(columns.needed)))
 
 
-class JsonlReader:
-    def __init__(self, file: SourceFile, columns: Columns) -> None:
-        self._name = file.name
-        self._columns = columns
-        self._file = Path(file.path).open("rb", buffering=1 << 20)  # noqa: SIM115 (closed by close())
-        if os.fstat(self._file.fileno()).st_size != file.size:  # the checkpoints are of another file
-            self._file.close()
-            raise UserError(f"{file.name} changed since the job began", FAILED)
-        self._row = 0
-
-    def read(self, part: Part) -> Rows:
-        if not part.seek_row <= self._row <= part.offset:
-            self._file.seek(part.seek_byte)
-            self._row = part.seek_row
-        while self._row < part.offset:
-            self._next_line()
-        return _rows([self._next_line() for _ in range(part.rows)], self._columns)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _next_line(self) -> bytes:
-        while True:
-            line = self._file.readline()
-            if not line:
-                raise UserError(f"{self._name} ends at row {self._row}: it changed since the job began", FAILED)
-            if line not in (b"\n", b"\r\n"):
-                self._row += 1
-                return line
+def _only(names: list[str]) -> type[msgspec.Struct]:
+    """Holds the values of these keys as `_0`, `_1` …, None where one is missing; nothing is made of the others."""
+    fields = [f"_{place}" for place in range(len(names))]
+    keys = dict(zip(fields, names, strict=True))
+    return msgspec.defstruct("Row", [(field, Any, None) for field in fields], rename=keys)
 
 
-def _scan(path: str) -> tuple[int, int, npt.NDArray[np.int64]]:
-    """Rows, CRC-32 of the content and checkpoints int64[n, 2] of (row, byte), one every `_STRIDE` rows."""
-    rows = checksum = position = 0
-    checkpoints: list[tuple[int, int]] = [(0, 0)]
-    carry: list[bytes] = []  # the start of a line whose end is in a later block
-    with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            checksum = zlib.crc32(block, checksum)
-            carry.append(block)
-            if b"\n" not in block:
-                continue
-            data = b"".join(carry)
-            ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
-            starts = np.concatenate([[0], ends[:-1] + 1])
-            starts = starts[_holds_something(data, starts, ends)]
-            strides = range(-rows % _STRIDE, len(starts), _STRIDE)
-            checkpoints += [(rows + k, position + int(starts[k])) for k in strides]
-            rows += len(starts)
-            carry = [data[int(ends[-1]) + 1 :]]
-            position += int(ends[-1]) + 1
-    if b"".join(carry) not in (b"", b"\r"):
-        rows += 1
-    return rows, checksum, np.array(checkpoints, np.int64)
-
-
-def _holds_something(
-    data: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    lengths = ends - starts
-    first = np.frombuffer(data, np.uint8)[starts]
-    blank: npt.NDArray[np.bool_] = (lengths == 0) | ((lengths == 1) & (first == _RETURN))
-    return ~blank
-
-
-def _rows(lines: list[bytes], columns: Columns) -> Rows:
+def _rows(row_type: type[msgspec.Struct], lines: list[tuple[int, bytes]], columns: Columns) -> Rows:
     bad: dict[int, str] = {}
-    objects = [_object(line, row, bad) for row, line in enumerate(lines)]
-    texts = [_text(each, columns.text, row, bad) for row, each in enumerate(objects)]
+    decoder, missing = msgspec.json.Decoder(row_type), row_type()
+    objects = [_object(decoder, line, row, bad) or missing for row, (_, line) in enumerate(lines)]
+    values = {name: list(map(attrgetter(f"_{place}"), objects)) for place, name in enumerate(columns.needed)}
+    texts = [_text(value, columns.text, row, bad) for row, value in enumerate(values[columns.text])]
     ids = None
     if columns.id is not None:
-        ids = _column(objects, columns.id, columns.id_type, bad)
+        ids = _column(values[columns.id], columns.id, columns.id_type, bad)
         for row in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
             bad.setdefault(int(row), f"'{columns.id}' is missing or null")
     keep = tuple(
-        _column(objects, name, type_, bad) for name, type_ in zip(columns.keep, columns.keep_types, strict=True)
+        _column(values[name], name, type_, bad)
+        for name, type_ in zip(columns.keep, columns.keep_types, strict=True)
     )
     return Rows(texts=texts, ids=ids, keep=keep, bad=bad)
 
 
-def _object(line: bytes, row: int, bad: dict[int, str]) -> dict[str, Any]:
+def _object(decoder: msgspec.json.Decoder[T], line: bytes, row: int, bad: dict[int, str]) -> T | None:
     try:
-        value = _decode(line.removeprefix(_BYTE_ORDER_MARK))
+        return decoder.decode(line.removeprefix(BYTE_ORDER_MARK))
+    except msgspec.ValidationError:
+        bad[row] = f"not a JSON object: {line[:40].decode(errors='replace').strip()}"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         bad[row] = f"not JSON: {error}"
-        return {}
-    if not isinstance(value, dict):
-        bad[row] = f"not a JSON object: {line[:40].decode(errors='replace').strip()}"
-        return {}
-    return value
-
-
-def _text(value: dict[str, Any], column: str, row: int, bad: dict[int, str]) -> str | None:
-    text = value.get(column)
-    if text is None or isinstance(text, str):
-        return text
-    bad[row] = f"'{column}' is {type(text).__name__}, not text"
     return None
 
 
-def _column(objects: list[dict[str, Any]], name: str, type_: pa.DataType, bad: dict[int, str]) -> pa.Array:
-    values = [each.get(name) for each in objects]
+def _text(value: Any, column: str, row: int, bad: dict[int, str]) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    bad[row] = f"'{column}' is {type(value).__name__}, not text"
+    return None
+
+
+def _column(values: list[Any], name: str, type_: pa.DataType, bad: dict[int, str]) -> pa.Array:
     if pa.types.is_string(type_):
         values = [_as_text(value) for value in values]
     array = _as(values, type_)
@@ -185,14 +119,19 @@ def _same(stored: Any, given: Any) -> bool:
     return stored == given and isinstance(stored, bool) == isinstance(given, bool)
 
 
-def _sample_types(path: str) -> dict[str, pa.DataType]:
+def _sample_types(content: Content) -> dict[str, pa.DataType]:
     """Types of the keys of the first objects; where values do not agree, text holds them all."""
-    with Path(path).open("rb") as file:
-        objects = [_object(line, 0, {}) for line in itertools.islice(file, _SAMPLE_ROWS)]
+    objects = [
+        _object(_all_keys, line, 0, {}) or {} for _, line in itertools.islice(lines_of(content, 0), SAMPLE_ROWS)
+    ]
     types: dict[str, pa.DataType] = {}
     for name in dict.fromkeys(key for each in objects for key in each):
-        try:
-            types[name] = pa.array([each.get(name) for each in objects]).type
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            types[name] = pa.string()
+        types[name] = _common_type([each.get(name) for each in objects])
     return types
+
+
+def _common_type(values: list[Any]) -> pa.DataType:
+    try:
+        return pa.array(values).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.string()

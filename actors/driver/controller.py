@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from actors.messages import (
     GpuSample,
     Order,
     Orders,
+    QueueSample,
     Report,
 )
 
@@ -86,6 +88,8 @@ class Controller:
         self._now = 0.0
         self._ticked = 0.0
         self._starved_seen = 0.0
+        self._gpu: GpuSample | None = None  # as of the last tick
+        self._gpu_source: str | None = None
         self._gpu_samples: list[float] = []
         self._size = PoolSize()
         self._rows_seen = 0
@@ -119,10 +123,14 @@ class Controller:
         self._ticked = self._now = now
         alive = self._alive(now)
         if seconds <= 0 or not alive:
+            self._gpu = None
             return []
-        gpu = self._gpu()
-        if gpu and self._first_answer is not None and now - self._first_answer > RAMP_S:
-            self._gpu_samples.append(gpu.utilisation)
+        gpus = {url: self._gpu_of(url) for url in self._endpoints}
+        self._gpu = _mean([gpu for gpu in gpus.values() if gpu])
+        if self._gpu:
+            self._gpu_source = self._gpu.source
+            if self._first_answer is not None and now - self._gpu.age_s - self._first_answer > RAMP_S:
+                self._gpu_samples.append(self._gpu.utilisation)
         starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(alive)
         self._starved_seen = self._starved_s()
         rows = sum(endpoint.rows for endpoint in self._endpoints.values())
@@ -130,7 +138,7 @@ class Controller:
         self._rows_seen = rows
         lines = []
         for url, endpoint in self._endpoints.items():
-            seen = self._observe(url, endpoint, seconds, starved, gpu)
+            seen = self._observe(url, endpoint, seconds, starved, gpus[url])
             endpoint.decide(seen)
             lines.append(self._line(url, endpoint, seen))
         return lines
@@ -145,7 +153,7 @@ class Controller:
             endpoints=tuple(self._endpoint_status(url, each) for url, each in self._endpoints.items()),
             seconds=seconds,
             embedders=len(counted),
-            gpu=self._gpu(),
+            gpu=self._gpu,
             gpu_mean=float(np.mean(samples)) if samples else None,
             gpu_p10=float(np.quantile(samples, 0.1)) if samples else None,
             window_rows=sum(each.report.window_rows for each in counted),
@@ -154,6 +162,7 @@ class Controller:
             cpu_s=cpu_s,
             loop_share=min(1.0, sum(each.report.loop_s for each in counted) / elapsed),
             wanted=self._size.wanted,
+            gpu_source=self._gpu_source,
         )
 
     def _count(self, endpoint: _Endpoint, before: EndpointReport | None, now: EndpointReport) -> None:
@@ -189,14 +198,24 @@ class Controller:
     def _starved_s(self) -> float:
         return sum(each.report.starved_s for each in self._embedders.values())
 
-    def _gpu(self) -> GpuSample | None:
-        """The mean over the nodes that see a GPU, one embedder speaking for each node."""
-        by_node = {each.report.node: each.report.gpu for each in self._alive(self._now).values() if each.report.gpu}
-        samples = [sample for sample in by_node.values() if sample]
-        if not samples:
-            return None
-        mean = sum(sample.utilisation for sample in samples) / len(samples)
-        return GpuSample(mean, samples[0].source, max(sample.age_s for sample in samples))
+    def _gpu_of(self, url: str) -> GpuSample | None:
+        """The mean over the nodes that see GPUs of the endpoint, on each what the embedder saw that looked last."""
+        by_node: dict[str, GpuSample] = {}
+        for each in self._alive(self._now).values():
+            if url in each.seen and (told := each.seen[url].gpu):
+                told = replace(told, age_s=told.age_s + self._now - each.heard)
+                by_node[each.report.node] = min(told, by_node.get(each.report.node, told), key=_age_s)
+        return _mean(list(by_node.values()))
+
+    def _queue(self, url: str) -> QueueSample | None:
+        """What the embedder that looked last was told: the server is the same for all of them."""
+        alive = self._alive(self._now).values()
+        told = [
+            (each.heard - queue.age_s, queue)
+            for each in alive
+            if url in each.seen and (queue := each.seen[url].queue)
+        ]
+        return max(told, key=itemgetter(0))[1] if told else None
 
     def _observe(
         self, url: str, endpoint: _Endpoint, seconds: float, starved: bool, gpu: GpuSample | None
@@ -228,7 +247,14 @@ class Controller:
         return sum(each.seen[url].inflight for each in alive if url in each.seen)
 
     def _line(self, url: str, endpoint: _Endpoint, seen: Observation) -> dict[str, Any]:
+        """One of telemetry. What cannot be read is null.
+
+        `gpu_util` is of the endpoint's GPUs, `gpu_age_s` seconds ago; `queue` is what waits at the server and
+        `queue_running` what it works on, by its own count; `window_rows` are texts that wait in the embedders, for
+        any endpoint.
+        """
         setting = endpoint.decision.setting
+        queue = self._queue(url)
         latencies_s = [event.latency_s for event in seen.completions]
         return {
             "t": round(seen.now - (self._began or seen.now), 3),
@@ -241,7 +267,10 @@ class Controller:
             "tokens_per_s": round(sum(event.tokens for event in seen.completions) / seen.seconds, 1),
             "gpu_util": round(seen.gpu.utilisation, 3) if seen.gpu else None,
             "gpu_source": seen.gpu.source if seen.gpu else None,
-            "queue": sum(each.report.window_rows for each in self._alive(seen.now).values()),
+            "gpu_age_s": round(seen.gpu.age_s, 1) if seen.gpu else None,
+            "queue": queue.waiting if queue else None,
+            "queue_running": queue.running if queue else None,
+            "window_rows": sum(each.report.window_rows for each in self._alive(seen.now).values()),
             "p50_ms": _quantile_ms(latencies_s, 0.5),
             "p99_ms": _quantile_ms(latencies_s, 0.99),
             "truncated": endpoint.truncated,
@@ -268,6 +297,19 @@ class Controller:
             truncated=endpoint.truncated,
             paced_s=endpoint.paced_s,
         )
+
+
+def _mean(samples: Sequence[GpuSample]) -> GpuSample | None:
+    """As old as the oldest of them."""
+    if not samples:
+        return None
+    share = sum(sample.utilisation for sample in samples) / len(samples)
+    source = "+".join(sorted({sample.source for sample in samples}))
+    return GpuSample(share, source, max(sample.age_s for sample in samples))
+
+
+def _age_s(sample: GpuSample) -> float:
+    return sample.age_s
 
 
 def _order(endpoint: _Endpoint, pool: int, place: int) -> Order:

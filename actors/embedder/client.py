@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import httpx
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from actors.embedder.dialects import DIALECTS, Answer, Decoding, Reply, Request
 from actors.embedder.dialects.errors import fault
 from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import Fault, Kind
-from actors.embedder.transport import WholeBodyTransport
+from actors.embedder.transport import WholeBodyTransport, body_of
 from actors.errors import UserError
 from actors.messages import Allowance, Endpoint
 
@@ -41,20 +41,17 @@ class EmbeddingClient:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if endpoint.api_key_env:
             headers["authorization"] = f"Bearer {_key(endpoint.api_key_env)}"
-        self._http = httpx.AsyncClient(
-            transport=WholeBodyTransport(),
-            headers=headers,
-        )
+        self._http = httpx.AsyncClient(transport=WholeBodyTransport(), headers=headers)
 
     async def embed(self, texts: Sequence[str], dim: int | None, read_s: float = MOST_S) -> Answer:
         """One vector for each text. Raises Fault for whatever else comes back.
 
         With `dim`, vectors of another dimension are a fault too; so is no word of an answer for `read_s` seconds.
         """
-        reply = await self.ask(self._dialect.embed(self._endpoint_of_next(), texts), read_s)
-        if reply.status != 200:
-            raise fault(reply)
-        answer = await _to_the_end(self._dialect.answer(reply, len(texts)))
+        async with self._answer_to(self._dialect.embed(self._endpoint_of_next(), texts), read_s) as reply:
+            if reply.status != 200:
+                raise fault(reply)
+            answer = await _to_the_end(self._dialect.answer(reply, len(texts)))
         lengths = _check(answer, dim)
         if not self.endpoint.unit:
             return answer
@@ -62,28 +59,51 @@ class EmbeddingClient:
 
     async def ask(self, request: Request, read_s: float = MOST_S) -> Reply:
         """What the server answers, whatever its status. Raises Fault when nothing comes."""
-        timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=None)
-        try:
-            response = await self._http.request(
-                request.method, request.url, content=request.body, headers=request.headers, timeout=timeout
-            )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise Fault(Kind.STARTING, f"no connection within {_CONNECT_S:.0f} s") from error
-        except TimeoutError as error:
-            raise Fault(Kind.TIMEOUT, f"no answer within {read_s:.0f} s") from error
-        except aiohttp.ClientConnectorError as error:
-            raise Fault(Kind.STARTING, _why(error)) from error
-        except (httpx.RequestError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
-            raise Fault(Kind.TRANSPORT, _why(error)) from error
-        self.allowance = allowance(response.headers, time.monotonic()) or self.allowance
-        return Reply(response.status_code, response.headers, response.content)
+        async with self._answer_to(request, read_s) as reply:
+            return replace(reply, body=bytes(reply.body[:]))
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    @asynccontextmanager
+    async def _answer_to(self, request: Request, read_s: float) -> AsyncIterator[Reply]:
+        """The answer, whose body is overwritten afterwards. Raises Fault when nothing comes."""
+        timeout = httpx.Timeout(read_s, connect=_CONNECT_S, pool=None)
+        with _as_faults(read_s):
+            sending = self._http.build_request(
+                request.method, request.url, content=request.body, headers=request.headers, timeout=timeout
+            )
+            response = await self._http.send(sending, stream=True)
+        try:
+            with _as_faults(read_s):
+                body = await body_of(response)
+            self.allowance = allowance(response.headers, time.monotonic()) or self.allowance
+            yield Reply(response.status_code, response.headers, body)
+        finally:
+            await response.aclose()
+
     def _endpoint_of_next(self) -> Endpoint:
         self._asked += 1
         return self._counted if self._counted and self._asked % _COUNTED_EVERY == 1 else self.endpoint
+
+
+@contextmanager
+def _as_faults(read_s: float) -> Iterator[None]:
+    """Errors of httpx as Faults."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise Fault(Kind.STARTING, f"no connection within {_CONNECT_S:.0f} s") from error
+    except httpx.ConnectError as error:
+        raise Fault(Kind.STARTING, _why(error)) from error
+    except httpx.TimeoutException as error:
+        raise Fault(Kind.TIMEOUT, f"no answer within {read_s:.0f} s") from error
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise Fault(Kind.TRANSPORT, _why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 async def _to_the_end(decoding: Decoding) -> Answer:
@@ -95,14 +115,6 @@ async def _to_the_end(decoding: Decoding) -> Answer:
             answer: Answer = done.value
             return answer
         await asyncio.sleep(0)
-
-
-def _why(error: BaseException) -> str:
-    """The system's own words where there are some: aiohttp wraps them in its own."""
-    cause = getattr(error.__cause__, "os_error", None) or error
-    if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
-        return os.strerror(cause.errno).lower()
-    return str(cause) or type(error).__name__
 
 
 def fatal(endpoint: Endpoint, fault: Fault) -> UserError:

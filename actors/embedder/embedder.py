@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient
@@ -23,7 +24,7 @@ from actors.embedder.open_part import OpenPart
 from actors.embedder.ports import DriverPort, QueuePort
 from actors.embedder.window import Window
 from actors.errors import UserError
-from actors.messages import Claim, Grant, JobSpec, Lease, PartDone, Report
+from actors.messages import Claim, EndpointReport, Grant, JobSpec, Lease, PartDone, Report
 
 BEAT_S = 1.0  # to the queue, at least; leases last many beats
 REPORT_S = 0.25
@@ -79,9 +80,12 @@ class Embedder:
         self._writer = ThreadPoolExecutor(WRITERS, "write")
         clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
         self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
+        self._gauge = open_gauge(self._spec.endpoints)
         try:
             await self._work()
         finally:
+            if self._gauge:
+                self._gauge.close()
             for lane in self._lanes.values():
                 await lane.aclose()
             for client in clients:
@@ -111,7 +115,7 @@ class Embedder:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                helpers = [group.create_task(each) for each in (self._report(), self._read(), self._find_gauge())]
+                helpers = [group.create_task(each) for each in (self._report(), self._read())]
                 helpers += [group.create_task(self._feed(lane)) for lane in self._lanes.values()]
                 await self._beat()
                 self._window.close()
@@ -120,10 +124,6 @@ class Embedder:
         except* UserError as errors:
             raise _first(errors) from None
         await self._driver.report(self._summarise())
-
-    async def _find_gauge(self) -> None:
-        """Beside the work: a page of metrics may be long in coming."""
-        self._gauge = await asyncio.to_thread(open_gauge, self._spec.endpoints)
 
     async def _beat(self) -> None:
         """Claim until the queue says that all is durable, or until stopped and drained."""
@@ -283,8 +283,7 @@ class Embedder:
             embedder=self._name,
             incarnation=self._incarnation,
             node=self._node,
-            endpoints=tuple(lane.report() for lane in self._lanes.values()),
-            gpu=self._gauge.read() if self._gauge else None,
+            endpoints=tuple(self._gauged(lane.report()) for lane in self._lanes.values()),
             window_rows=self._window.rows,
             starved_s=self._starved_s,
             cpu_s=time.process_time(),
@@ -295,6 +294,12 @@ class Embedder:
             idle_cores=self._machine.idle_cores(),
             leaving=self._stopping,
         )
+
+    def _gauged(self, report: EndpointReport) -> EndpointReport:
+        if self._gauge is None:
+            return report
+        url = report.endpoint
+        return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url))
 
 
 def _first(errors: BaseExceptionGroup[UserError]) -> UserError:

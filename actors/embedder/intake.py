@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from actors.corpus import FORMATS, Reader, Rows
+from actors.corpus import Reader, Rows
+from actors.corpus.source import open_source
+from actors.corpus.storage import bare, reason
 from actors.embedder.blocks import Blocks
 from actors.embedder.open_part import OpenPart
-from actors.errors import UserError
+from actors.errors import FAILED, UserError
 from actors.messages import JobSpec, Lease, Part, SourceFile
 
 
@@ -40,8 +42,8 @@ class Intake:
         try:
             rows = self._read(file, part)
         except (OSError, pa.ArrowException) as error:
-            why = getattr(error, "strerror", None) or error
-            raise UserError(f"input {file.path} cannot be read: {why}", 1) from error
+            why = reason(error) if isinstance(error, OSError) else error
+            raise UserError(f"input {bare(file.path)} cannot be read: {why}", FAILED) from error
         if prompt := self._spec.prompt:
             rows.texts = [prompt + text if text else text for text in rows.texts]
         return OpenPart(part, rows, self._spec.dim, self._spec.dtype, self._blocks)
@@ -50,6 +52,6 @@ class Intake:
         if self._reader is None or self._path != file.path:
             if self._reader:
                 self._reader.close()
-            self._reader = FORMATS[file.format].open(file, self._spec.columns)
+            self._reader = open_source(file, self._spec.columns)
             self._path = file.path
         return self._reader.read(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.queue.plan import Plan
+from actors.queue.plan import PART_NAME, Plan
 
 RUN_FILE = "_run.json"
 SUMMARY_FILE = "_summary.json"
@@ -26,7 +25,6 @@ TELEMETRY = "_telemetry"
 REJECTS_PROPERTY = "rayembed.rejects"  # in the footer of each part: how many planned rows are rejects
 
 _ABANDONED_AFTER_S = 600.0  # a worker of a killed job may live on for seconds, a slow disk for minutes
-_PART = re.compile(r"part-\d{5,}-\d{12,}\.parquet")
 
 
 def publish(path: Path, write: Callable[[Path], None], writer: str = "job") -> None:
@@ -58,7 +56,7 @@ def publish_text(path: Path, text: str) -> None:
 def part_names(out: Path) -> set[str]:
     """Names of the parts in the folder."""
     with os.scandir(out) as entries:
-        return {entry.name for entry in entries if _PART.fullmatch(entry.name)}
+        return {entry.name for entry in entries if PART_NAME.fullmatch(entry.name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +70,17 @@ class Finished:
 def finished_parts(out: str, plan: Plan, wanted: range) -> Finished:
     """Which of the parts `wanted` are in the folder already."""
     folder = Path(out)
-    there = part_names(folder)
-    indexes = [index for index in wanted if plan.part(index).name in there] if there else []
+    indexes = _among(plan.indexes_of(part_names(folder)), wanted)
     rejects = 0
     if (folder / REJECTS).is_dir():
-        names = {plan.part(index).name for index in indexes}
-        files = [path for path in (folder / REJECTS).iterdir() if path.name in names]
-        rejects = sum(rejects_of(folder / path.name) or 0 for path in files)
-    return Finished(np.array(indexes, np.int64), rejects)
+        # only they can stand for rejects: a part's rejects are durable before it is
+        suspects = np.intersect1d(_among(plan.indexes_of(part_names(folder / REJECTS)), wanted), indexes)
+        rejects = sum(rejects_of(folder / plan.part(int(index)).name) or 0 for index in suspects)
+    return Finished(indexes, rejects)
+
+
+def _among(indexes: npt.NDArray[np.int64], wanted: range) -> npt.NDArray[np.int64]:
+    return indexes[(indexes >= wanted.start) & (indexes < wanted.stop)]
 
 
 def rejects_of(path: Path) -> int | None:

@@ -44,8 +44,7 @@ class Ledger:
         self._plan = plan
         self._wanted = wanted
         self._state = bytearray(len(wanted))
-        for index in done:
-            self._state[int(index) - wanted.start] = _DONE
+        np.frombuffer(self._state, np.uint8)[done - wanted.start] = _DONE
         self._cursor = 0  # no place before it in `_state` is open
         self._todo = self._left = len(wanted) - len(done)
         self._holders: dict[str, _Holder] = {}

@@ -6,19 +6,56 @@ left to do is the plan minus the listing, at any moment, after any crash, with a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.messages import Lease, Part, SourceFile
+from actors.messages import Lease, Part, SourceFile, Start
 
 Ints = npt.NDArray[np.int64]
 
+PART_NAME = re.compile(r"part-(\d{5,})-(\d{12,})\.parquet")
+_MOST_FILES, _MOST_ROWS = 10**6, 10**12  # rows of a file
+_USUAL = b"part-00000-000000000000.parquet"
+_USUAL_LENGTH = len(_USUAL)
+_DIGITS_AT = np.frombuffer(_USUAL, np.uint8) == ord("0")
+_LETTERS = np.frombuffer(_USUAL, np.uint8)[~_DIGITS_AT]
 _PART_BYTES = 32 << 20  # of vectors: what a crash costs and an embedder's memory grow with it
 _MIN_PART_ROWS, _MAX_PART_ROWS = 512, 16384
 _ENOUGH_PARTS = 32  # for a pool to share a small corpus
+
+
+def part_name(file: int, offset: int) -> str:
+    """Of the part that begins at row `offset` of this file."""
+    return f"part-{file:05d}-{offset:012d}.parquet"
+
+
+def _places(names: Iterable[str]) -> Ints:
+    """int64[n, 2]: file and first row, of those names that `part_name` gives.
+
+    Nearly all are as long as the first part's: a million of them are read as one array.
+    """
+    usual: list[str] = []
+    other: list[str] = []
+    for name in names:
+        (usual if len(name) == _USUAL_LENGTH and name.isascii() else other).append(name)
+    letters = np.array(usual, f"S{_USUAL_LENGTH}").view(np.uint8).reshape(-1, _USUAL_LENGTH)
+    digits = letters[:, _DIGITS_AT] - np.uint8(ord("0"))  # what comes before 0 becomes large
+    good = (digits < 10).all(axis=1) & (letters[:, ~_DIGITS_AT] == _LETTERS).all(axis=1)
+    numbers = digits[good].astype(np.int64)
+    file, row = numbers[:, :5] @ 10 ** np.arange(4, -1, -1), numbers[:, 5:] @ 10 ** np.arange(11, -1, -1)
+    found = (match for name in other if (match := PART_NAME.fullmatch(name)))
+    rest = [(int(match[1]), int(match[2]), match[0]) for match in found]
+    known = [
+        (file, row)
+        for file, row, name in rest
+        if file < _MOST_FILES and row < _MOST_ROWS and part_name(file, row) == name
+    ]
+    return np.concatenate([np.stack([file, row], axis=1), np.array(known, np.int64).reshape(-1, 2)])
 
 
 def choose_rows_per_part(rows: int, row_bytes: int) -> int:
@@ -33,7 +70,7 @@ class Plan:
 
     No part crosses a file's end or a multiple of `rows_per_batch` (the data batches of `run --batch N`).
     Only the first `limit` rows count. Size and cost follow the files and data batches, not the rows.
-    `checkpoints[i]` is int64[n, 2] of (row, byte) where reading file i can start.
+    `checkpoints[i]` is int64[n, 4], the places where reading file i can start, each in the order of `Start`.
     """
 
     files: tuple[SourceFile, ...]
@@ -76,16 +113,25 @@ class Plan:
         segment = int(np.searchsorted(self._first_parts, index, "right")) - 1
         file, start, rows, position = (int(value) for value in self._segments[segment])
         skip = (index - int(self._first_parts[segment])) * self.rows_per_part
-        seek_row, seek_byte = self._seek(file, start + skip)
         return Part(
             index=index,
-            name=f"part-{file:05d}-{start + skip:012d}.parquet",
+            name=part_name(file, start + skip),
             offset=start + skip,
             first_row=position + skip,
             rows=min(self.rows_per_part, rows - skip),
-            seek_row=seek_row,
-            seek_byte=seek_byte,
+            start=self._start(file, start + skip),
         )
+
+    def indexes_of(self, names: Iterable[str]) -> Ints:
+        """The parts that have one of these names, int64, sorted; a name of no part is left out."""
+        if not self.parts:
+            return np.zeros(0, np.int64)
+        # segments are in the order of file and offset, and so can be searched by the two as one number
+        segments, (files, rows) = self._segments, _places(names).T
+        at = np.searchsorted(segments[:, 0] * _MOST_ROWS + segments[:, 1], files * _MOST_ROWS + rows, "right") - 1
+        skip = rows - segments[at, 1]
+        there = (at >= 0) & (segments[at, 0] == files) & (skip < segments[at, 2]) & (skip % self.rows_per_part == 0)
+        return np.unique(self._first_parts[at[there]] + skip[there] // self.rows_per_part)
 
     def file_of(self, index: int) -> int:
         """Which file part `index` is cut from."""
@@ -116,9 +162,9 @@ class Plan:
         """How many data batches the input has."""
         return -(-self.rows // self.rows_per_batch)
 
-    def _seek(self, file: int, row: int) -> tuple[int, int]:
+    def _start(self, file: int, row: int) -> Start:
         if not self.checkpoints or not len(self.checkpoints[file]):
-            return 0, 0
+            return Start()
         points = self.checkpoints[file]
         at = int(np.searchsorted(points[:, 0], row, "right")) - 1
-        return int(points[at, 0]), int(points[at, 1])
+        return Start(*(int(value) for value in points[at]))

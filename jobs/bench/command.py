@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from actors.corpus import FORMATS
+from actors.corpus.source import open_source
 from actors.driver.telemetry import stamp
 from actors.errors import FAILED, SOME_REJECTED, UserError
 from jobs.about import chosen, machine
@@ -210,7 +210,7 @@ def _texts(job: Job) -> list[str]:
     """Some of the input's. Raises UserError where there are none."""
     for index in range(job.plan.parts):
         lease = job.plan.lease(index, 1)
-        reader = FORMATS[lease.file.format].open(lease.file, job.columns)
+        reader = open_source(lease.file, job.columns)
         try:
             texts = [text for text in reader.read(lease.parts[0]).texts if text]
         finally:

@@ -84,6 +84,7 @@ def test_probe_says_what_a_server_is_and_how_that_is_known(rayembed, server):
     assert "/v1/models" in lines["model"]
     assert " 32 " in lines["dimensions"]
     assert "base64" in lines["encoding"]
+    assert "cannot be read from here" in lines["GPU utilisation"]
 
 
 def test_probe_in_json_and_of_a_server_that_is_not_there(rayembed, server):

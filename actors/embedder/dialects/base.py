@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.messages import Endpoint, Limits
+from actors.messages import Endpoint, Limits, Wanted
+
+Body = bytes | bytearray | mmap.mmap  # what can be searched without a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,16 @@ NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One of the ways in which a server can be asked; the fields are those of `Description`."""
+
+    route: str
+    encodings: tuple[str, ...]
+    counted: str = ""
+    takes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A server as its own pages tell of it, and as such servers are.
 
@@ -50,8 +63,8 @@ class Description:
     come, the cheapest first; `counted` is the one whose answers tell the tokens, where the first does not.
     `models` are those it names; `dim` is None where only an answer can tell. `cuts_long_texts`: what it does with
     one when not asked for anything. `batching` says in a few words what fills its GPU. `takes` are the fields of
-    `Wanted` that mean something to it. `told` maps the name of a field, of `limits` too, to the page that told it;
-    what is not there is known of such servers.
+    `Wanted` that mean something to it. `others` are ways to ask it for what it does not take on `route`. `told`
+    maps the name of a field, of `limits` too, to the page that told it; what is not there is known of such servers.
     """
 
     server: str
@@ -63,8 +76,28 @@ class Description:
     cuts_long_texts: bool | None = None
     batching: str = ""
     takes: frozenset[str] = frozenset()
+    others: tuple[Way, ...] = ()
     limits: Limits = NO_LIMITS
     told: Mapping[str, str] = field(default_factory=dict)
+
+    def suiting(self, wanted: Wanted) -> Description:
+        """Asked in the first of its ways that takes all that is wanted, or as much of it as any does.
+
+        A prompt counts most: without it the vectors are of other texts.
+        """
+        asked = {name for name in ("dimensions", "prompt_name", "raw") if getattr(wanted, name)}
+        if wanted.truncate != self.cuts_long_texts:
+            asked.add("truncate")
+
+        def missing(way: Way) -> tuple[bool, int]:
+            left = asked - way.takes
+            return "prompt_name" in left, len(left)
+
+        ways = (Way(self.route, self.encodings, self.counted, self.takes), *self.others)
+        best = min(ways, key=missing)
+        return replace(
+            self, route=best.route, encodings=best.encodings, counted=best.counted, takes=best.takes, others=()
+        )
 
 
 Looking = Generator[Request, Reply | None, Description | None]
@@ -90,5 +123,8 @@ class Dialect(Protocol):
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request: ...
 
     def answer(self, reply: Reply, texts: int) -> Decoding:
-        """The vectors in an answer with status 200 to a request of so many `texts`."""
+        """The vectors in an answer with status 200 to a request of so many `texts`.
+
+        Its body may be overwritten when the decoding has ended.
+        """
         ...

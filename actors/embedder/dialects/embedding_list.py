@@ -1,4 +1,4 @@
-"""An OpenAI embedding list -> vectors, as fast as its bytes can be decoded.
+"""An OpenAI embedding list, or a bare list of vectors -> vectors, as fast as its bytes can be decoded.
 
 The vectors are cut out of the answer and decoded each by what is fastest for it, base64 by pybase64 and numbers by
 simdjson, without a Python object for each number. What is left is a small JSON that is decoded, and so checked, as
@@ -19,7 +19,10 @@ import numpy.typing as npt
 import pybase64
 import simdjson
 
+from actors.embedder.dialects.base import Body
+
 _FIRST = re.compile(rb'"embedding"\s*:\s*(["\[])')
+_FIRST_OF_BARE = re.compile(rb'\s*\[\s*(["\[])')
 _LOOK_BYTES = 4096  # where the first vector begins in every answer we know
 _BASE64_BYTES, _NUMBERS_BYTES = 1 << 22, 1 << 20  # are decoded in 2 to 4 ms; then others may run
 _QUOTE, _PADDING = ord('"'), ord("=")
@@ -56,6 +59,10 @@ class _Cut(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(_Rest).decode
+_decode_marks = msgspec.json.Decoder(list[int]).decode
+
+
+_WRONG = (msgspec.DecodeError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError)
 
 
 class EmbeddingList:
@@ -64,18 +71,19 @@ class EmbeddingList:
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
 
-    def read(self, body: bytes, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
+    def read(self, body: Body, texts: int) -> Generator[None, None, tuple[Vectors, int | None] | None]:
         """float32[texts, dim] in the order of `index`, and the tokens that the server counted; yields now and then.
 
         None when not all vectors are encoded alike, or anything is wrong: whoever reads it more slowly says what.
         """
-        cut = _cut(body, texts)
+        first = _FIRST.search(body, 0, _LOOK_BYTES)
+        cut = _cut(body, texts, first, first.group()) if first else None
         if cut is None:
             return None
         try:
             reply = _decode(cut.rest)
-            vectors = yield from _from_base64(cut.vectors) if cut.in_base64 else self._from_numbers(cut.vectors)
-        except (msgspec.DecodeError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
+            vectors = yield from self._decoded(cut)
+        except _WRONG:
             return None
         if any(item.embedding != _MARK for item in reply.data):
             return None
@@ -85,6 +93,22 @@ class EmbeddingList:
                 return None
             vectors = vectors[np.argsort(index)]
         return vectors, reply.usage.prompt_tokens or None if reply.usage else None
+
+    def read_bare(self, body: Body, texts: int) -> Generator[None, None, Vectors | None]:
+        """float32[texts, dim] of `[[1.5, ...], ...]` or of `["base64", ...]`; None as in `read`."""
+        first = _FIRST_OF_BARE.match(body)
+        cut = _cut(body, texts, first, first.group(1)) if first else None
+        if cut is None:
+            return None
+        try:
+            if any(mark != _MARK for mark in _decode_marks(cut.rest)):
+                return None
+            return (yield from self._decoded(cut))
+        except _WRONG:
+            return None
+
+    def _decoded(self, cut: _Cut) -> Generator[None, None, Vectors]:
+        return (yield from _from_base64(cut.vectors) if cut.in_base64 else self._from_numbers(cut.vectors))
 
     def _from_numbers(self, lists: list[memoryview]) -> Generator[None, None, Vectors]:
         """Raises ValueError where a list is not one of numbers, or not as long as the first."""
@@ -130,12 +154,12 @@ def _decoded(strings: list[memoryview]) -> Vectors:
     return np.frombuffer(values, "<f4").reshape(len(strings), -1)
 
 
-def _cut(body: bytes, texts: int) -> _Cut | None:
-    """None where there are not so many vectors, or not all of them as the first."""
-    first = _FIRST.search(body, 0, _LOOK_BYTES)
-    if not first:
-        return None
-    key, start, view = first.group(), first.end(), memoryview(body)
+def _cut(body: Body, texts: int, first: re.Match[bytes], key: bytes) -> _Cut | None:
+    """`first` ends with the delimiter where the first vector begins, `key` with that of each other.
+
+    None where there are not so many vectors, or not all of them as the first.
+    """
+    start, view = first.end(), memoryview(body)
     in_base64 = first.group(1) == b'"'
     end = body.find(b'"' if in_base64 else b"]", start)
     size, done = end - start, 0
@@ -147,7 +171,7 @@ def _cut(body: bytes, texts: int) -> _Cut | None:
         rest.append(view[done : start - 1])
         done = end + 1
         vectors.append(view[start:end] if in_base64 else view[start - 1 : end + 1])
-        found = body.find(key, end)
+        found = body.find(key, done)
         if found < 0:
             break
         start = found + len(key)

@@ -17,7 +17,7 @@ from actors.embedder.dialects.base import Reply
 from actors.embedder.dialects.headers import retry_after_s
 from actors.embedder.faults import Fault, Kind
 
-_MAX_TEXT = 4096  # of a body: Infinity sends the whole input back
+_MAX_TEXT = 4096  # of a body
 _MAX_DETAIL = 300
 
 
@@ -37,6 +37,18 @@ def _words(kind: Kind, statuses: tuple[int, ...], words: str) -> _Words:
     return _Words(kind, statuses, re.compile(words, re.IGNORECASE))
 
 
+class _Flaw(msgspec.Struct):
+    """One of those that FastAPI lists; `input` is what has it, which may be all that was sent."""
+
+    msg: str
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _Flaws(msgspec.Struct):
+    detail: list[_Flaw]
+
+
+_decode_flaws = msgspec.json.Decoder(_Flaws).decode
 _REFUSED = (400, 413, 422)
 _SAID = (
     _words(Kind.QUOTA, (429,), "insufficient_quota"),
@@ -57,6 +69,11 @@ _SAID = (
         Kind.TOO_LONG,
         _REFUSED,
         r"must have less than (?P<most>\d+) (?P<unit>tokens|characters)\. given: (?P<given>\d+)",
+    ),
+    _words(  # Infinity; the number of those there are is ours, see `_flaws`
+        Kind.TOO_LONG,
+        (422,),
+        r"string should have at most (?P<most>\d+) (?P<unit>characters)(, not (?P<given>\d+))?",
     ),
     # llama.cpp says it in three ways, the second also SGLang
     _words(Kind.TOO_LONG, (500,), r"input \((?P<given>\d+) tokens\) is too large.*batch size: (?P<most>\d+)"),
@@ -90,7 +107,7 @@ _KINDS = {
 def fault(reply: Reply) -> Fault:
     """What an answer with an error status means, never an exception whatever its bytes are."""
     status = reply.status
-    text = reply.body[:_MAX_TEXT].decode(errors="replace")
+    text = (_flaws(reply) or reply.body[:_MAX_TEXT].decode(errors="replace"))[:_MAX_TEXT]
     detail, wait_s = _message(text), retry_after_s(reply.headers)
     for kind, statuses, words in _SAID:
         if status in statuses and (found := words.search(text)):
@@ -115,6 +132,26 @@ def _said(kind: Kind, detail: str, status: int, wait_s: float | None, words: Map
 
 def _number(digits: str | None) -> int | None:
     return int(digits[:18]) or None if digits else None
+
+
+def _flaws(reply: Reply) -> str:
+    """What FastAPI says of a request that does not fit its schema, less the request; empty: it says no such thing.
+
+    Infinity's first flaw holds the whole input, so that what is said after it is far down in the body; and the
+    texts in there may use any words. How long a string is, is added to what is said of it.
+    """
+    if not reply.body[:_MAX_TEXT].startswith(b'{"detail":['):
+        return ""
+    try:
+        flaws = _decode_flaws(reply.body).detail
+        return "; ".join(
+            f"{flaw.msg}, not {len(msgspec.json.decode(flaw.input, type=str))}"
+            if flaw.msg.endswith("characters")
+            else flaw.msg
+            for flaw in flaws
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def _message(text: str) -> str:

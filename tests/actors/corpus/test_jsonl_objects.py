@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from actors.corpus import FORMATS
+from actors.corpus.source import open_source
 from actors.errors import UserError
 from actors.messages import Columns, Part, SourceFile
 from actors.queue.plan import Plan
@@ -58,4 +59,4 @@ def test_a_jsonl_file_that_changed_since_the_plan_is_an_error(tmp_path: Path) ->
     plan = Plan((file,), 1000, 1 << 40, None, (checkpoints,))
     jsonl(path, *({"text": f"{i:06d} and more"} for i in range(3000)))
     with pytest.raises(UserError, match=r"x\.jsonl"):
-        FORMATS["jsonl"].open(file, TEXT_ONLY).read(plan.part(2))
+        open_source(file, TEXT_ONLY).read(plan.part(2))

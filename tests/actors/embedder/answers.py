@@ -64,6 +64,17 @@ def read_plainly(body: bytes, texts: int) -> Vectors | None:
         return None
 
 
+def read_bare_plainly(body: bytes, texts: int) -> Vectors | None:
+    """What a bare list of vectors holds, by the standard library alone; None when it is no right answer."""
+    try:
+        rows = [_vector(each) for each in json.loads(body.decode(errors="surrogateescape"), strict=False)]
+        if len(rows) != texts or len({len(row) for row in rows}) != 1:
+            return None
+        return np.array(rows, np.float32)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return None
+
+
 def _vector(given: object) -> Vectors:
     if isinstance(given, str):
         return np.frombuffer(base64.b64decode(given, validate=True), "<f4")
@@ -144,6 +155,27 @@ def right_answers(draw: st.DrawFn) -> tuple[bytes, Vectors]:
         items.append(tuple(draw(st.permutations(fields))))
     top = (("object", "list"), ("data", items), *draw(_USAGES), *draw(_more(_encoded(expected[0], encodings[0]))))
     return spelling.of(tuple(draw(st.permutations(top)))), expected
+
+
+@st.composite
+def bare_answers(draw: st.DrawFn) -> tuple[bytes, Vectors]:
+    """A bare list of vectors, as TEI and Cohere have them, that every reader must understand."""
+    expected = draw(vectors(draw(st.integers(1, 5)), draw(st.integers(1, 7))))
+    as_base64 = draw(st.booleans())
+    body = draw(_SPELLINGS).of([_encoded(row, as_base64) for row in expected])
+    return draw(st.sampled_from([b"", b" ", b"\r\n"])) + body + draw(st.sampled_from([b"", b"\n"])), expected
+
+
+@st.composite
+def uneven_bare_answers(draw: st.DrawFn) -> tuple[bytes, int]:
+    """A bare list of vectors of several lengths or none, and for how many texts it is."""
+    texts, size = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    base64s = st.sampled_from([4 * size + 1, 4 * size, 4 * size - 1]).map(lambda n: base64_of(b"\x01" * n))
+    numbers = st.integers(1, 2).map(lambda n: [0.5] * n)
+    odd = st.sampled_from(["", [], 0, None, [[1.0]], [None], "????", 0.5])
+    either = st.sampled_from([base64s, numbers, base64s | numbers, numbers | odd, base64s | odd])
+    listed = draw(st.lists(draw(either), min_size=texts - 1, max_size=texts + 1))
+    return draw(_SPELLINGS).of(listed), texts
 
 
 @st.composite

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.jobs.corpora import texts, write_parquet
 
-_ssl_context = cache(httpx.create_ssl_context)
-
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pauses between two attempts, no look for a GPU, the system's certificates read once."""
-    monkeypatch.setattr(httpx, "create_ssl_context", _ssl_context)
+    """No pauses between two attempts, no look for a GPU."""
     monkeypatch.setattr("actors.embedder.delivery._backoff", lambda _: 0.001)
     monkeypatch.setattr("actors.embedder.line._look_again", lambda _: 0.001)
     monkeypatch.setattr("actors.embedder.embedder.open_gauge", lambda _: None)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import astuple
 from unittest import mock
 
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.dialects import DIALECTS, Answer, Reply
+from actors.embedder.dialects.bare_list import BareList
 from actors.embedder.dialects.errors import fault as fault_of
 from actors.embedder.dialects.headers import allowance
 from actors.embedder.faults import POLICIES, Fault, Kind
@@ -23,21 +26,25 @@ from actors.messages import Endpoint
 from tests.actors.embedder.answers import (
     Spelling,
     Vectors,
+    bare_answers,
     base64_of,
     damaged,
     embedding_list,
     finished,
     misplaced_answers,
+    read_bare_plainly,
     read_plainly,
     right_answers,
     rubbish,
     uneven_answers,
+    uneven_bare_answers,
 )
 from tests.actors.embedder.looking import described
 from tests.examples import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 CLIENT = EmbeddingClient(Endpoint("http://host", "m", "openai", None))
+BARE = BareList()
 every_dialect = pytest.mark.parametrize("name", DIALECTS)
 step_bytes = st.sampled_from([20, 1 << 20])  # with few, small answers are read in several steps
 
@@ -47,10 +54,10 @@ def assert_is_wrong_answer(fault: Fault) -> None:
     assert len(fault.detail.splitlines()) == 1
 
 
-def read(name: str, body: bytes, texts: int) -> Answer | None:
+def read(name: str, body: bytes, texts: int, headers: Mapping[str, str] | None = None) -> Answer | None:
     """The answer; None when it is a wrong one. Anything else fails."""
     try:
-        answer = finished(DIALECTS[name].answer(Reply(200, {}, body), texts))
+        answer = finished(DIALECTS[name].answer(Reply(200, headers or {}, body), texts))
     except Fault as fault:
         assert_is_wrong_answer(fault)
         return None
@@ -63,7 +70,7 @@ def read(name: str, body: bytes, texts: int) -> Answer | None:
 
 def embedded(body: bytes, texts: int, dim: int | None) -> Answer:
     """What the client makes of it."""
-    with mock.patch.object(CLIENT, "ask", mock.AsyncMock(return_value=Reply(200, {}, body))):
+    with mock.patch.object(CLIENT, "_answer_to", return_value=nullcontext(Reply(200, {}, body))):
         return asyncio.run(CLIENT.embed([""] * texts, dim))
 
 
@@ -77,6 +84,30 @@ def read_in_steps(body: bytes, texts: int, size: int) -> Answer | None:
     module = "actors.embedder.dialects.embedding_list"
     with mock.patch.multiple(module, _BASE64_BYTES=size, _NUMBERS_BYTES=size):
         return read("openai", body, texts)
+
+
+def read_bare(body: bytes, texts: int, size: int) -> Vectors | None:
+    """A bare list, in steps; None when it is a wrong one."""
+    module = "actors.embedder.dialects.embedding_list"
+    with mock.patch.multiple(module, _BASE64_BYTES=size, _NUMBERS_BYTES=size):
+        reading = BARE.read(body, texts)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as done:
+                vectors: Vectors = done.value
+                return vectors
+            except Fault as fault:
+                assert_is_wrong_answer(fault)
+                return None
+
+
+def assert_nothing_made_up_of_bare(body: bytes, texts: int, size: int) -> None:
+    vectors = read_bare(body, texts, size)
+    if vectors is not None:
+        expected = read_bare_plainly(body, texts)
+        assert expected is not None
+        np.testing.assert_array_equal(vectors, expected)
 
 
 def assert_nothing_made_up(body: bytes, texts: int, size: int) -> None:
@@ -121,11 +152,56 @@ def test_nothing_is_made_up_where_bytes_are_damaged(
     assert_nothing_made_up(data.draw(damaged(right[0])), len(right[1]), size)
 
 
+@examples(300)
+@example((b"[[18446744073709551616, 1]]", np.array([[2.0**64, 1]], np.float32)), 20)  # too large for simdjson
+@given(bare_answers(), step_bytes)
+def test_bare_lists_are_read_in_every_spelling(right: tuple[bytes, Vectors], size: int) -> None:
+    body, vectors = right
+    np.testing.assert_array_equal(read_bare(body, len(vectors), size), vectors)
+    np.testing.assert_array_equal(read_bare_plainly(body, len(vectors)), vectors)
+
+
+@examples(500)
+@given(uneven_bare_answers(), step_bytes)
+def test_nothing_is_made_up_of_bare_lists_that_are_odd(odd: tuple[bytes, int], size: int) -> None:
+    assert_nothing_made_up_of_bare(*odd, size)
+
+
+@examples(400)
+@given(bare_answers(), st.data(), step_bytes)
+def test_nothing_is_made_up_of_bare_lists_whose_bytes_are_damaged(
+    right: tuple[bytes, Vectors], data: st.DataObject, size: int
+) -> None:
+    assert_nothing_made_up_of_bare(data.draw(damaged(right[0])), len(right[1]), size)
+
+
+headers_of_answers = st.sampled_from(
+    [
+        {},
+        {"content-type": "application/octet-stream"},
+        {"content-type": "application/json", "x-compute-tokens": "7"},
+        {"x-compute-tokens": "\u0662"},
+        {"x-compute-tokens": "9" * 5000},
+    ]
+)
+by_type = bare_answers().map(lambda right: b'{"id":"1","embeddings":{"float":%s,"base64":null}}' % right[0])
+bodies = st.one_of(
+    rubbish,
+    right_answers().map(lambda right: right[0]),
+    bare_answers().map(lambda right: right[0]),
+    by_type,
+    by_type.flatmap(damaged),
+    st.integers(0, 40).map(bytes),
+)
+
+
 @every_dialect
-@examples(150)
-@given(rubbish | right_answers().map(lambda right: right[0]), st.integers(1, 3))
-def test_a_dialect_reads_as_many_vectors_as_texts_or_none(name: str, body: bytes, texts: int) -> None:
-    read(name, body, texts)
+@examples(300)
+@given(bodies, st.integers(1, 3), headers_of_answers)
+def test_a_dialect_reads_as_many_vectors_as_texts_or_none(
+    name: str, body: bytes, texts: int, headers: dict[str, str]
+) -> None:
+    read(name, body, texts, headers)
 
 
 numbers = st.one_of(st.floats(width=32), st.sampled_from([0.0, 0.0, 0.0, 1.0, 1e-30, 1e-45, 1e30]))
@@ -165,12 +241,18 @@ says = st.sampled_from(
         "maximum context length is {} tokens, however you requested {}",
         "must have less than {} characters. Given: {}",
         "input ({} tokens) is too large, batch size: {}",
+        "String should have at most {} characters, not {}",
         "\n{}\0é\ud800",
     ]
 )
 number = st.sampled_from(["0", "32", "33", "9" * 400])
 message = st.builds(str.format, says, number, number).map(
     lambda text: json.dumps({"error": {"message": text}}).encode()
+)
+flaws = st.builds(
+    lambda text, given: json.dumps({"detail": [{"msg": text, "input": given}]}, separators=(",", ":")).encode(),
+    st.sampled_from(["String should have at most 9 characters", "List should have at most 9 items", "no"]),
+    st.sampled_from(["x" * 10, "", None, ["x"], 7, "\ud800"]),
 )
 status = st.sampled_from([400, 413, 422, 429, 500, 503]) | st.integers(100, 599)
 
@@ -179,7 +261,7 @@ status = st.sampled_from([400, 413, 422, 429, 500, 503]) | st.integers(100, 599)
 @given(
     status,
     st.dictionaries(st.sampled_from([b"retry-after", b"retry-after-ms", b"x"]), header),
-    st.one_of(rubbish, message, message.flatmap(damaged)),
+    st.one_of(rubbish, message, message.flatmap(damaged), flaws, flaws.flatmap(damaged)),
 )
 def test_any_error_is_a_fault_that_can_be_told(status: int, headers: dict[bytes, bytes], body: bytes) -> None:
     fault = fault_of(Reply(status, httpx.Headers(headers), body))

@@ -19,6 +19,7 @@ from actors.embedder.dialects import Reply, Request
 from actors.embedder.faults import Fault, Kind
 from actors.errors import UserError
 from actors.messages import Endpoint
+from tests.actors.embedder.talking import answer, request, serving
 from tests.servers.fixture import EmbeddingServer
 from tests.servers.vectors import vectors_of
 
@@ -162,6 +163,33 @@ async def test_a_wrong_answer_of_any_kind_is_a_fault(server: EmbeddingServer, wr
     assert detail in fault.detail
 
 
+@pytest.mark.parametrize("in_base64", [True, False])
+async def test_vectors_of_one_answer_stay_when_the_next_has_come(in_base64: bool) -> None:
+    texts = [[f"{i} {j}" for j in range(200)] for i in range(3)]
+    left = [
+        msgspec.json.encode(
+            {
+                "data": [
+                    {"index": i, "embedding": row.tobytes() if in_base64 else row.tolist()}
+                    for i, row in enumerate(vectors_of(each, 128))
+                ]
+            }
+        )
+        for each in texts
+    ]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for body in left:
+            await request(reader)
+            writer.write(answer(body))
+
+    async with serving(talk) as server, client_of(server.url.removesuffix("/path?query")) as client:
+        answers = [await client.embed(each, 128) for each in texts]
+        assert client._http._transport._bodies._idle  # its memory was used again
+    for each, came in zip(texts, answers, strict=True):
+        np.testing.assert_array_equal(came.vectors, vectors_of(each, 128))
+
+
 async def test_one_spoilt_vector_among_many_is_found(server: EmbeddingServer) -> None:
     for wrong in ("nan", "zero", "dim"):
         server.behave(wrong=wrong, wrong_for="text 3")
@@ -220,7 +248,7 @@ async def test_a_server_that_was_restarted_is_found_again(server: EmbeddingServe
         b"not http at all\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2_000_000 + b"\r\n\r\n",
     ],
 )
 async def test_bytes_that_are_no_http_answer_are_a_transport_fault(answer: bytes) -> None:
@@ -256,6 +284,39 @@ async def test_a_port_where_nobody_listens_is_a_server_that_is_not_there_yet() -
         port = listener.getsockname()[1]
     fault = await fault_of(f"http://127.0.0.1:{port}")
     assert (fault.kind, fault.detail) == (Kind.STARTING, "connection refused")
+
+
+async def test_a_connection_that_does_not_come_about_is_a_server_that_is_not_there_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actors.embedder.client._CONNECT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it never says hello
+        fault = await fault_of(f"https://127.0.0.1:{silent.getsockname()[1]}")
+    assert (fault.kind, fault.detail) == (Kind.STARTING, "no connection within 0 s")
+
+
+async def test_no_word_of_an_answer_for_too_long_is_a_timeout(server: EmbeddingServer) -> None:
+    server.behave(delay_ms=1000)
+    async with client_of(server.url) as client:
+        with pytest.raises(Fault) as raised:
+            await client.embed(TEXTS, DIM, 0.05)
+        assert (raised.value.kind, raised.value.detail) == (Kind.TIMEOUT, "no answer within 0 s")
+        server.behave(delay_ms=0)
+        await client.embed(TEXTS, DIM)
+
+
+async def test_no_proxy_is_asked(server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with client_of(server.url) as client:
+        await client.embed(TEXTS, DIM)
+
+
+async def test_a_header_as_long_as_servers_send() -> None:
+    body = msgspec.json.encode({"data": [{"index": 0, "embedding": vectors_of(["a"], DIM)[0].tobytes()}]})
+    head = b"HTTP/1.1 200 OK\r\nmetadata: " + b"x" * 44_358 + b"\r\ncontent-length: %d\r\n\r\n" % len(body)
+    async with answering(head + body) as url, client_of(url) as client:
+        np.testing.assert_array_equal((await client.embed(["a"], DIM)).vectors, vectors_of(["a"], DIM))
 
 
 async def test_a_cancelled_request_leaves_the_client_usable(server: EmbeddingServer) -> None:

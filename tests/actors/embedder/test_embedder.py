@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import pytest
 
 from actors.driver.tuning import Bounds
 from actors.embedder import embedder as module
-from actors.messages import Claim
+from actors.embedder.gauges import open_gauge
+from actors.embedder.gauges.reading import watch
+from actors.messages import Claim, GpuSample, QueueSample
 from actors.output.folder import REJECTS_PROPERTY
 from actors.output.parts import PLAN_PROPERTY
-from tests.actors.embedder.job import DIM, Driver, Job, NoDriver, ends, job_of, reject_rows, until
+from tests.actors.embedder.job import A_LONG_TIME_S, DIM, Driver, Job, NoDriver, ends, job_of, reject_rows, until
+from tests.actors.embedder.metric_pages import serve_pages
 from tests.jobs.corpora import assert_right, matrix, read_out, texts, write_jsonl, write_parquet
 from tests.servers.fixture import EmbeddingServer
 from tests.servers.vectors import vectors_of
@@ -238,11 +242,57 @@ async def test_the_last_report_counts_every_row(
     job = job_of([path], tmp_path / "out", [server])
     await job.run()
     last = job.driver.reports[-1]
-    assert (last.embedder, last.node, last.gpu, last.window_rows) == ("e", "node", None, 0)
+    assert (last.embedder, last.node, last.window_rows) == ("e", "node", 0)
     assert len({report.incarnation for report in job.driver.reports}) == 1
     assert (last.endpoints[0].rows, last.endpoints[0].inflight) == (len(rows), 0)
     assert last.endpoints[0].requests == server.stats()["requests"]
     assert last.cpu_s > 0
+
+
+class Told:
+    """A gauge that says the same all the time."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def gpu(self, url: str) -> GpuSample | None:
+        return GpuSample(0.5, url, 0.1)
+
+    def queue(self, url: str) -> QueueSample | None:
+        return QueueSample(7, None, url, 0.1)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_each_report_says_what_the_gauges_say_of_each_endpoint(
+    server: EmbeddingServer, tmp_path: Path, corpus: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, (_, path) = Told(), corpus
+    monkeypatch.setattr(module, "open_gauge", lambda endpoints: told)
+    job = job_of([path], tmp_path / "out", [server])
+    await job.run()
+    for report in job.driver.reports:
+        (endpoint,) = report.endpoints
+        assert (endpoint.gpu, endpoint.queue) == (told.gpu(server.url), told.queue(server.url))
+    assert told.closed
+
+
+async def test_gauges_that_cannot_be_read_hold_up_nothing(
+    server: EmbeddingServer, tmp_path: Path, corpus: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their page never comes, and is waited for until long after the job."""
+    rows, path = corpus
+    monkeypatch.setattr(watch, "_TIMEOUT_S", 10 * A_LONG_TIME_S)
+    monkeypatch.setattr(module, "open_gauge", open_gauge)
+    with serve_pages() as pages:
+        pages.silent |= {"/gpu"}
+        job = job_of([path], tmp_path / "out", [server])
+        endpoints = tuple(replace(each, metrics_url=f"{pages.url}/gpu") for each in job.spec.endpoints)
+        job.spec = replace(job.spec, endpoints=endpoints)
+        await job.run()
+        assert_right(job.out, rows)
+    assert {each.gpu for report in job.driver.reports for each in report.endpoints} == {None}
 
 
 @pytest.mark.parametrize("most_bytes", [1, 100 * DIM * 4])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import mmap
+from collections.abc import Generator
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -13,10 +16,24 @@ from hypothesis import strategies as st
 from actors.embedder.dialects.embedding_list import EmbeddingList, Vectors
 
 READER = EmbeddingList()
+T = TypeVar("T")
 
 
 def read_whole(body: bytes, texts: int) -> tuple[Vectors, int | None] | None:
-    decoding = READER.read(body, texts)
+    """From memory of its own, which is then overwritten."""
+    with mmap.mmap(-1, max(1, len(body))) as memory:
+        memory[: len(body)] = body
+        read = finished(READER.read(memory if body else body, texts))
+        memory[:] = bytes(len(memory))
+    plain = finished(READER.read(body, texts))
+    assert (read is None) is (plain is None)
+    if read and plain:
+        np.testing.assert_array_equal(read[0], plain[0])
+        assert read[1] == plain[1]
+    return read
+
+
+def finished(decoding: Generator[None, None, T]) -> T:
     while True:
         try:
             next(decoding)

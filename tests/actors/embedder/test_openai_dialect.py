@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mmap
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.embedder.dialects import Answer, Reply, errors
-from actors.embedder.dialects.openai import OpenAI
+from actors.embedder.dialects import Answer, Body, Reply, errors
+from actors.embedder.dialects.openai import OpenAI, model_names
 from actors.embedder.faults import Fault, Kind
 from actors.messages import Endpoint, Limits, Wanted
 from tests.actors.embedder.looking import described_by
@@ -44,11 +45,11 @@ def reply(embeddings: Sequence[object], indices: Sequence[int] | None = None, **
     return msgspec.json.encode({"object": "list", "data": data, "model": "m"} | more)
 
 
-def answer(body: bytes, texts: int) -> Answer:
+def answer(body: Body, texts: int) -> Answer:
     return finished(DIALECT.answer(Reply(200, {}, body), texts))
 
 
-def wrong(body: bytes, texts: int) -> Fault:
+def wrong(body: Body, texts: int) -> Fault:
     with pytest.raises(Fault) as raised:
         finished(DIALECT.answer(Reply(200, {}, body), texts))
     assert raised.value.kind is Kind.WRONG_ANSWER
@@ -62,6 +63,22 @@ def fault(status: int, body: object = b"", **headers: str) -> Fault:
 
 def at(url: str, **wanted: Any) -> Endpoint:
     return Endpoint(url, "m", "openai", None, wanted=Wanted(**wanted))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, mmap.mmap])
+def test_an_answer_in_memory_of_any_kind(kind: type[Body]) -> None:
+    def there(body: bytes) -> Body:
+        if kind is not mmap.mmap:
+            return kind(body)
+        memory = mmap.mmap(-1, len(body))
+        memory[:] = body
+        return memory
+
+    for embeddings in ([base64_of([1, 2]), base64_of([3, 4])], [[1, 2], [3, 4]], [base64_of([1, 2]), [3, 4]]):
+        assert answer(there(reply(embeddings)), 2).vectors.tolist() == [[1, 2], [3, 4]]
+    assert "no list here" in wrong(there(b"no list here"), 2).detail
+    assert model_names(Reply(200, {}, there(b'{"data":[{"id":"m"}]}'))) == ("m",)
+    assert errors.fault(Reply(500, {}, there(b'{"error":"out of order"}'))).detail == "out of order"
 
 
 @pytest.mark.parametrize("url", ["http://host:8080", "http://host:8080/v1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,12 +148,12 @@ def test_files_without_rows_stay_in_the_list_but_say_nothing_of_columns(tmp_path
 
 def test_input_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "x.csv").write_text("text\na\n")
+    (tmp_path / "x.doc").write_text("text\na\n")
     assert complaint(tmp_path, tmp_path / "no.parquet") == f"input not found: {tmp_path}/no.parquet"
     assert "input not found" in complaint(tmp_path, tmp_path / "no*.parquet")
     assert "no corpus file in folder" in complaint(tmp_path, tmp_path / "empty")
-    assert ".jsonl" in complaint(tmp_path, tmp_path / "x.csv")
-    assert f"{tmp_path}/x.csv" in complaint(tmp_path, tmp_path / "x.csv")
+    assert ".jsonl" in complaint(tmp_path, tmp_path / "x.doc")
+    assert f"{tmp_path}/x.doc" in complaint(tmp_path, tmp_path / "x.doc")
 
 
 def test_input_without_a_row(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: object, **__: object) -> None:  # a mode of 0 stops nobody who tests as root
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(pa, "OSFile", refuse)
     assert complaint(tmp_path, path) == f"input {path} cannot be read: Permission denied"
 
 
@@ -280,3 +281,110 @@ def test_jsonl_of_nothing_but_bad_lines_offers_no_columns(tmp_path: Path) -> Non
     path = tmp_path / "a.jsonl"
     path.write_text("[1]\n[2]\n")
     assert "its columns are: none" in complaint(tmp_path, path)
+
+
+# --- files that know only strings -------------------------------------------------------------------------------
+
+
+def csv(path: Path, *rows: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{row}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "agreed"),
+    [
+        ("1", "2", pa.int64()),
+        ("1", "x", pa.string()),
+        ("x", "1", pa.string()),
+        ("1", "2.5", pa.float64()),
+        ("2.5", "1", pa.float64()),
+        ("2.5", "x", pa.string()),
+        ("1", "", pa.int64()),
+        ("007", "8", pa.string()),
+    ],
+)
+def test_csv_files_that_differ_are_read_as_what_holds_them_all(
+    tmp_path: Path, first: str, second: str, agreed: pa.DataType
+) -> None:
+    csv(tmp_path / "in" / "a.csv", "text,n", f"a,{first}")
+    csv(tmp_path / "in" / "b.csv", "text,n", f"b,{second}")
+    assert listed(tmp_path, tmp_path / "in", keep=["n"]).columns.keep_types == (agreed,)
+
+
+@pytest.mark.parametrize(
+    ("values", "written", "agreed"),
+    [
+        (pa.array([1], pa.int32()), "5", pa.int32()),
+        (pa.array([1.5], pa.float32()), "5", pa.float32()),
+        (pa.array(["x"]), "5", pa.string()),
+    ],
+)
+def test_csv_follows_files_that_know_types(
+    tmp_path: Path, values: pa.Array, written: str, agreed: pa.DataType
+) -> None:
+    csv(tmp_path / "in" / "a.csv", "text,n", f"a,{written}")
+    write(tmp_path / "in" / "b.parquet", text=["b"], n=values)
+    assert listed(tmp_path, tmp_path / "in", keep=["n"]).columns.keep_types == (agreed,)
+
+
+def test_csv_that_cannot_follow_is_refused_with_both_files(tmp_path: Path) -> None:
+    csv(tmp_path / "in" / "a.csv", "text,n", "a,x")
+    write(tmp_path / "in" / "b.parquet", text=["b"], n=[1])
+    assert complaint(tmp_path, tmp_path / "in", keep=["n"]) == "--keep n is int64 in b.parquet but string in a.csv"
+
+
+def test_a_text_column_of_numbers_is_text_in_a_csv(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "text,id", "1984,1")
+    columns = listed(tmp_path, path, id_column="id", keep=["text"]).columns
+    assert (columns.id_type, columns.keep_types) == (pa.int64(), (pa.int64(),))
+
+
+# --- text files -------------------------------------------------------------------------------------------------
+
+
+def test_whole_text_files_stand_together_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.txt", "b/1.txt", "b/2.txt", "b/3.txt", "c.jsonl", "d.txt", "e.txt", "f.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text('{"text": "x"}')
+    monkeypatch.setattr("actors.queue.listing.MEMBERS", 3)
+    listing = list_input([str(tmp_path / "in")], tmp_path / "out", "text", None, (), whole_text_files=True)
+    assert [(file.name, file.rows) for file in listing.files] == [
+        ("a.txt", 3),
+        ("b/3.txt", 1),
+        ("c.jsonl", 1),
+        ("d.txt", 3),
+    ]
+    assert [Path(member).name for member in listing.files[0].members] == ["a.txt", "1.txt", "2.txt"]
+    monkeypatch.setattr("actors.queue.listing._MEMBERS_BYTES", 26)
+    listing = list_input([str(tmp_path / "in")], tmp_path / "out", "text", None, (), whole_text_files=True)
+    assert [file.rows for file in listing.files] == [2, 2, 1, 2, 1]
+    assert [file.rows for file in listed(tmp_path, tmp_path / "in").files] == [1] * 8, "else each line is a text"
+
+
+def test_every_format_side_by_side(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder / "a.parquet", text=["a"])
+    csv(folder / "b.csv", "text", "b")
+    csv(folder / "c.tsv", "text", "c")
+    csv(folder / "d.txt", "d", "e")
+    csv(folder / "f.ndjson", '{"text": "f"}')
+    with pa.ipc.new_stream(folder / "g.arrow", pa.schema([("text", pa.string())])) as writer:
+        writer.write_table(pa.table({"text": ["g"]}))
+    (folder / "h.jsonl.gz").write_bytes(gzip.compress(b'{"text": "h"}'))
+    listing = listed(tmp_path, folder)
+    assert [(file.format, file.rows) for file in listing.files] == [
+        ("parquet", 1),
+        ("csv", 1),
+        ("tsv", 1),
+        ("text", 2),
+        ("jsonl", 1),
+        ("arrow", 1),
+        ("jsonl", 1),
+    ]
+
+
+def test_a_file_that_is_no_lines_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"text\na\n")[:-4])
+    assert complaint(tmp_path, tmp_path / "x.csv.gz").startswith(f"input {tmp_path}/x.csv.gz cannot be read: ")

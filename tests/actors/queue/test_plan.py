@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actors.messages import SourceFile
-from actors.queue.plan import Plan, choose_rows_per_part
+from actors.messages import SourceFile, Start
+from actors.queue.plan import Plan, choose_rows_per_part, part_name
 
 
 def files(*rows: int) -> tuple[SourceFile, ...]:
@@ -87,6 +88,17 @@ def test_rows_of_any_parts(plan: Plan, data: st.DataObject) -> None:
     assert plan.rows_of(np.array(indexes, np.int64)) == sum(plan.part(index).rows for index in indexes)
 
 
+@settings(deadline=None)
+@given(PLANS, st.data())
+def test_a_part_is_known_by_its_name_and_by_no_other(plan: Plan, data: st.DataObject) -> None:
+    some = data.draw(st.sets(st.sampled_from(range(plan.parts)), max_size=20)) if plan.parts else set()
+    there = {plan.part(index).name for index in range(plan.parts)}
+    near = st.builds(part_name, st.integers(0, len(plan.files) + 1), st.integers(0, 300) | st.just(10**13))
+    others = data.draw(st.sets(near | st.sampled_from(["", "part-000000-000000000000.parquet"]))) - there
+    names = [*(plan.part(index).name for index in some), *others]
+    assert plan.indexes_of(names).tolist() == sorted(some)
+
+
 def test_names_do_not_change_with_what_comes_after_or_how_much_is_asked_for() -> None:
     """A limit, a further file and a data batch's size move no part's name: names tell file and row."""
     plan = Plan(files(100, 30), 10, 1000)
@@ -123,23 +135,18 @@ def test_a_lease_is_consecutive_parts_with_their_file() -> None:
 def test_reading_starts_at_the_last_checkpoint_before_the_part(
     rows: int, rows_per_part: int, points: set[int]
 ) -> None:
-    checkpoints = [(0, 3), *((row, row * 10 + 3) for row in sorted(points) if row < rows)]
-    plan = Plan(files(rows), rows_per_part, 50, None, (np.array(checkpoints, np.int64),))
+    checkpoints = [Start(0, 0, 3), *(Start(row, row + 2, row * 10 + 3) for row in sorted(points) if row < rows)]
+    table = np.array([astuple(each) for each in checkpoints], np.int64)
+    plan = Plan(files(rows), rows_per_part, 50, None, (table,))
     for index in range(plan.parts):
         part = plan.part(index)
-        best = max(point for point in checkpoints if point[0] <= part.offset)
-        assert (part.seek_row, part.seek_byte) == best
+        assert part.start == [each for each in checkpoints if each.row <= part.offset][-1]
 
 
 def test_files_with_and_without_checkpoints_side_by_side() -> None:
-    none = np.zeros((0, 2), np.int64)
-    plan = Plan(files(20, 20), 10, 1000, None, (none, np.array([(0, 0), (10, 777)], np.int64)))
-    assert [(plan.part(i).seek_row, plan.part(i).seek_byte) for i in range(4)] == [
-        (0, 0),
-        (0, 0),
-        (0, 0),
-        (10, 777),
-    ]
+    none = np.zeros((0, 4), np.int64)
+    plan = Plan(files(20, 20), 10, 1000, None, (none, np.array([(0, 0, 0, 0), (10, 12, 777, 5)], np.int64)))
+    assert [plan.part(i).start for i in range(4)] == [Start(), Start(), Start(), Start(10, 12, 777, 5)]
 
 
 # --- size -------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ _GPU_LABELS = (
     'device="nvidia{i}",modelName="Simulated GPU",Hostname="simulated"'
 )
 _MEMORY_MIB = 81920
+_IDLE_W = 70
 
 
 class Stats:
@@ -94,6 +95,7 @@ class Gauge:
     def __init__(self) -> None:
         self._read_at = float("-inf")
         self._utilisation: list[float] = []
+        self.energy_mj = 0  # of each GPU since the start: each reading differs from the last, as with real ones
 
     def read(self, gpu: Gpu, now: float) -> list[float]:
         """Utilisation 0..1 of each GPU over the last second before the reading."""
@@ -101,6 +103,7 @@ class Gauge:
             self._read_at = now
             self._utilisation = [meter.utilisation(now) for meter in gpu.meters[: gpu.profile.replicas]]
             self._utilisation += [0.0] * (gpu.profile.replicas - len(self._utilisation))
+            self.energy_mj = round(1000 * _IDLE_W * now)
         return self._utilisation
 
 
@@ -121,6 +124,9 @@ def prometheus(gpu: Gpu, stats: Stats, gauge: Gauge, now: float) -> str:
         lines += ["# TYPE te_queue_size gauge", f"te_queue_size {gpu.waiting}"]
         values = [round(100 * share) for share in gauge.read(gpu, now)]
         lines += _per_gpu("DCGM_FI_DEV_GPU_UTIL", "GPU utilization (in %).", values)
+        energy = [gauge.energy_mj] * profile.replicas
+        what = "Total energy consumption since boot (in mJ)."
+        lines += _per_gpu("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", what, energy, "counter")
     if profile.gauge and profile.memory_base:
         used = round(_MEMORY_MIB * memory_used(profile, gpu.most_work))
         lines += _per_gpu("DCGM_FI_DEV_FB_USED", "Framebuffer memory used (in MiB).", [used] * profile.replicas)
@@ -135,6 +141,6 @@ def memory_used(profile: Profile, most_work: int) -> float:
     return profile.memory_base + (1 - profile.memory_base) * grown
 
 
-def _per_gpu(name: str, what: str, values: list[int]) -> list[str]:
-    head = [f"# HELP {name} {what}", f"# TYPE {name} gauge"]
+def _per_gpu(name: str, what: str, values: list[int], kind: str = "gauge") -> list[str]:
+    head = [f"# HELP {name} {what}", f"# TYPE {name} {kind}"]
     return head + [f"{name}{{{_GPU_LABELS.format(i=i)}}} {value}" for i, value in enumerate(values)]

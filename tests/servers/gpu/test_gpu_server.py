@@ -247,11 +247,12 @@ def test_the_gauges(server: GpuServer) -> None:
 
 def test_an_old_gauge_stays_where_it_was(server: GpuServer) -> None:
     server.become("old_gauge", fixed_s=0.3)
-    first = gauge(server, "DCGM_FI_DEV_GPU_UTIL")
+    names = "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+    first = [gauge(server, name) for name in names]
     ask(server, TEXTS)
-    assert gauge(server, "DCGM_FI_DEV_GPU_UTIL") == first
+    assert [gauge(server, name) for name in names] == first
     server.change(gauge_period_s=0)
-    assert gauge(server, "DCGM_FI_DEV_GPU_UTIL") > first
+    assert all(gauge(server, name) > before for name, before in zip(names, first, strict=True))
 
 
 def test_the_queue_is_counted_in_texts(server: GpuServer) -> None:
