@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -55,6 +55,7 @@ _KEYS = {
     "keep": ("input.keep", "--keep"),
     "use_async": ("async_inference.enabled", "--async/--sync"),
     "async_preset": ("async_inference.preset", "--async-preset"),
+    "concurrent": ("async_inference.concurrent_requests", "--concurrent"),
     "concurrency": ("async_inference.concurrent_requests", "--concurrency"),
     "batch_size": ("async_inference.batch_size", "--batch-size"),
     "max_batch_size": ("async_inference.max_batch_size", "--max-batch-size"),
@@ -196,6 +197,71 @@ def demo(out: Path) -> None:
 
 
 @cli.command()
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
+@click.option(
+    "--mode",
+    type=click.Choice(["async", "sync", "both"]),
+    default="async",
+    show_default=True,
+    help="The tuned pool, one request of 50 texts at a time, or both in turn on the same rows.",
+)
+@click.option("--concurrent", type=_AUTO, help="Pin the async mode's requests in flight.  [default: auto]")
+@click.option(
+    "--endpoint", multiple=True, metavar="URL", help="Server to test; repeatable.  [default: a local one]"
+)
+@click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: asked of the server]")
+@click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
+@click.option("--text-column", metavar="COL", help="Column to embed.  [default: text]")
+@click.option("--limit", type=_COUNT, help="No more than so many rows a run.  [default: as many as time allows]")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=120, show_default=True, help="About how long it takes."
+)
+@click.option(
+    "--repeat", type=_COUNT, help="How often each mode is run.  [default: as often as time allows, but twice]"
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("quick_test_results"),
+    show_default=True,
+    help="Folder for the results.",
+)
+@click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
+@click.option("--config", type=click.Path(path_type=Path), help="YAML settings, as of run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object on stdout.")
+def bench(
+    mode: str, seconds: float, repeat: int | None, results: Path, config: Path | None, as_json: bool, **given: Any
+) -> None:
+    """Measure how fast a server is fed, in one mode or both, with INPUT or a sample of real text."""
+    from jobs.bench.command import MODES
+    from jobs.bench.command import bench as measure
+
+    with _stdout_for_us_alone() as stdout:
+        outcome = measure(_settings(config, given), MODES[mode], seconds, results, repeat)
+        print(outcome.to_json() if as_json else outcome.in_words(), file=stdout)
+    sys.exit(outcome.exit_code)
+
+
+@cli.command()
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("quick_test_results"))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("comparison_report.html"),
+    show_default=True,
+    help="The page to write.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Say what was read as one JSON object on stdout.")
+def compare(folder: Path, out: Path, as_json: bool) -> None:
+    """Draw all results that `bench` saved in DIR, quick_test_results by default, as one HTML page."""
+    from jobs.compare import compare as draw
+
+    print(draw(folder, out).shown(as_json))
+
+
+@cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
 def verify(out: Path) -> None:
     """Check an output folder; exit code 0 only if it is whole and right."""
@@ -212,7 +278,7 @@ def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
     from jobs.settings import load_settings
 
     overrides = {_KEYS[name][0]: value for name, value in given.items() if value not in (None, ())}
-    return load_settings(config, overrides, dict(_KEYS.values()))
+    return load_settings(config, overrides, dict(_KEYS[name] for name in given))
 
 
 @contextmanager
@@ -229,10 +295,13 @@ def _stdout_for_us_alone() -> Iterator[TextIO]:
             os.dup2(stdout.fileno(), 1)
 
 
-def main() -> None:
-    """Run the command line; whatever a person can mend is one line on stderr and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, that of this process unless another is given.
+
+    Whatever a person can mend is one line on stderr and an exit code.
+    """
     try:
-        sys.exit(cli.main(prog_name="rayembed", standalone_mode=False))
+        sys.exit(cli.main(args=arguments, prog_name="rayembed", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
         sys.exit(error.exit_code)

@@ -23,6 +23,7 @@ from actors.output.run_file import begin_run, fingerprint, identity
 from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
+from jobs.about import chosen, machine
 from jobs.endpoints import Found, find_endpoints
 from jobs.progress import Progress
 from jobs.ray_setup import connect
@@ -64,9 +65,12 @@ class Outcome:
 def prepare(settings: Settings) -> Job:
     """Look at input and endpoints, write nothing. Raises UserError for whatever is wrong with them."""
     if not settings.input.paths:
-        raise UserError("no input: name files or folders, e.g. rayembed run corpus.parquet -o vectors")
+        raise UserError(
+            "no input: name files or folders, e.g. rayembed run corpus.parquet -o vectors, "
+            "or set input.paths in the config file"
+        )
     if not settings.output.path:
-        raise UserError("no output folder: name one with -o OUT")
+        raise UserError("no output folder: name one with -o OUT, or set output.path in the config file")
     out = Path(settings.output.path).expanduser().absolute()
     asked = settings.input
     listing = list_input(
@@ -267,7 +271,7 @@ def _sum_up(
     if complete:
         sweep(job.out, everything=True)
     summary.publish(job.out)
-    write_report(job.out, summary)
+    write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)})
     missing = set(job.wanted) - set(there.indexes.tolist())
     if interrupted and missing:
         return Outcome(summary, INTERRUPTED)

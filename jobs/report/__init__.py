@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
 
 from actors.output.folder import REPORT_FILE, publish_text
 from jobs.report.disguise import as_empty_part
 from jobs.report.figures import figures, looks
+from jobs.report.page import Facts, fill
 from jobs.report.timeline import Timeline, read_timeline
-from jobs.report.wording import compact, count, duration, percent, short_url
 from jobs.summary import Summary
 
 __all__ = ["render", "write_report"]
@@ -37,32 +34,34 @@ class _Part:
     words: str
 
 
-def write_report(out: Path, summary: Summary) -> None:
+def write_report(out: Path, summary: Summary, about: Facts | None = None) -> None:
     """Publish `report.html` in the output folder `out`, from `summary` and the telemetry that is there.
 
     The time lines are of all runs into the folder, one after the other, so that a run that went on after an
-    interruption, or found nothing left to do, does not hide what led to it. The numbers are of this run.
+    interruption, or found nothing left to do, does not hide what led to it. The numbers are of this run. `about`
+    is what else there is to know: the machine, the settings.
     """
-    page = render(summary, read_timeline(out), out, datetime.now(UTC))
+    page = render(summary, read_timeline(out), out, datetime.now(UTC), about or {})
     publish_text(out / REPORT_FILE, as_empty_part(page))
 
 
-def render(summary: Summary, timeline: Timeline, out: Path, written: datetime) -> str:
+def render(summary: Summary, timeline: Timeline, out: Path, written: datetime, about: Facts) -> str:
     """The page."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {word.__name__: word for word in (count, compact, percent, duration, short_url)}
-    template = environment.from_string(files(__name__).joinpath("report.html.j2").read_text("utf-8"))
     colours = looks(timeline)
-    return template.render(
-        run=summary,
-        outcome=_outcome(summary),
-        timeline=timeline,
-        looks=colours,
-        figures=figures(timeline, colours),
-        parts=_parts(summary),
-        out=os.fsencode(out).decode(errors="replace"),
-        code=_code(out),
-        written=written.strftime("%Y-%m-%d %H:%M UTC"),
+    return fill(
+        "report.html.j2",
+        {
+            "run": summary,
+            "outcome": _outcome(summary),
+            "timeline": timeline,
+            "looks": colours,
+            "figures": figures(timeline, colours),
+            "parts": _parts(summary),
+            "out": os.fsencode(out).decode(errors="replace"),
+            "code": _code(out),
+            "about": about,
+            "written": written.strftime("%Y-%m-%d %H:%M UTC"),
+        },
     )
 
 

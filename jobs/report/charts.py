@@ -22,6 +22,7 @@ FLOOR = HEIGHT - BOTTOM
 _MOST_GAPS = 0.15  # of the width
 _GAP = 12.0
 _SILENT_S = 5.0  # a longer pause between two points is a hole in the line
+_TURN_PX = 3.0  # half of a triangle's width
 _TICK_PX, _LABEL_PX, _ZERO_PX, _START_PX = 110.0, 70.0, 45.0, 115.0  # room for texts
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -113,8 +114,12 @@ def chart(
     show: Callable[[float], str] = compact,
     top: float | None = None,
     marks: Sequence[Curve] = (),
+    turns: Sequence[Numbers] = (),
 ) -> Markup:
-    """An `<svg>` of `lines` over `axis`, from 0 to `top` or to what they need; `marks` are ticks at its foot."""
+    """An `<svg>` of `lines` over `axis`, from 0 to `top` or to what they need.
+
+    `marks` are ticks at its foot; `turns` are times, float64[n] for each stretch, with a triangle at its head.
+    """
     heights = _heights(lines, top)
     inside = [
         *_grid(axis, heights, show),
@@ -122,6 +127,7 @@ def chart(
         *(band for line in lines if line.band for band in _bands(axis, line, heights[-1])),
         *(path for line in lines for path in _paths(axis, line, heights[-1])),
         *(_ticks(axis, curve) for curve in marks),
+        *(_triangles(axis, stretch, times) for stretch, times in enumerate(turns) if len(times)),
     ]
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(inside)
@@ -201,6 +207,14 @@ def _bands(axis: Axis, line: Line, top: float) -> Iterator[Markup]:
 def _ticks(axis: Axis, curve: Curve) -> Markup:
     marks = "".join(f"M{x:.1f} {FLOOR}v-9" for x in _x(axis, curve))
     return Markup('<path class="mark" d="{}"/>').format(marks)
+
+
+def _triangles(axis: Axis, stretch: int, times: Numbers) -> Markup:
+    """Those that would lie on each other are one."""
+    x = axis.begins[stretch] + times * axis.scale
+    places = np.unique(np.round(x / _TURN_PX)) * _TURN_PX
+    drawn = "".join(f"M{place - _TURN_PX:.1f} {TOP - 6}h{2 * _TURN_PX:.0f}l-{_TURN_PX:.0f} 6z" for place in places)
+    return Markup('<path class="turn" d="{}"/>').format(drawn)
 
 
 def _pieces(curve: Curve) -> list[npt.NDArray[np.int64]]:

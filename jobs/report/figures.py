@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,6 +55,7 @@ def figures(timeline: Timeline, looks: dict[str, str]) -> tuple[Figure, ...]:
         _requests(axis, sampled),
         _batch(axis, sampled),
         _gpu(axis, sampled, timeline.gpu_source),
+        *_latency(axis, sampled),
     )
 
 
@@ -81,6 +82,11 @@ class _Sampled:
             curves = self.curves((_column(each.series.get(url), column) for each in self.stretches), middle)
             lines.append(Line(colour, curves, stepped=stepped, band=band))
         return lines
+
+    @property
+    def turns(self) -> list[Numbers]:
+        """When a setting moved, in each stretch."""
+        return [stretch.turns for stretch in self.stretches]
 
     def curves(self, per_stretch: Iterable[_Points | None], middle: _Middle) -> tuple[Curve, ...]:
         numbered = enumerate(per_stretch)
@@ -110,8 +116,9 @@ def _rows(axis: Axis, sampled: _Sampled) -> tuple[Figure, ...]:
 def _requests(axis: Axis, sampled: _Sampled) -> Figure:
     limits = [replace(line, look=f"{line.look} dashed") for line in sampled.each("limit", _median, stepped=True)]
     title = "Requests in flight"
-    svg = chart(axis, [*sampled.each("inflight", _median, band=True), *limits], title)
-    return Figure(title, "dashed: the limit that the driver set", svg)
+    svg = chart(axis, [*sampled.each("inflight", _median, band=True), *limits], title, turns=sampled.turns)
+    moved = "; ▾ it changed a setting" if any(len(each) for each in sampled.turns) else ""
+    return Figure(title, f"dashed: the limit that the driver set{moved}", svg)
 
 
 def _batch(axis: Axis, sampled: _Sampled) -> Figure:
@@ -122,7 +129,8 @@ def _batch(axis: Axis, sampled: _Sampled) -> Figure:
         for above, line in enumerate(reversed(lines))
     ]
     title = "Texts in one request"
-    return Figure(title, "the most that the driver allowed", chart(axis, wider[::-1], title))
+    svg = chart(axis, wider[::-1], title, turns=sampled.turns)
+    return Figure(title, "the most that the driver allowed", svg)
 
 
 def _gpu(axis: Axis, sampled: _Sampled, source: str | None) -> Figure:
@@ -134,6 +142,15 @@ def _gpu(axis: Axis, sampled: _Sampled, source: str | None) -> Figure:
         first = (_column(next(iter(each.series.values())), "gpu") for each in sampled.stretches)
         lines = [Line(_WHOLE if len(lines) > 1 else "s0", sampled.curves(first, _mean), band=True)]
     return Figure(title, f"read by {source}", chart(axis, lines, title, show=percent, top=1.0))
+
+
+def _latency(axis: Axis, sampled: _Sampled) -> Iterator[Figure]:
+    """Nothing where no request ended."""
+    usual = sampled.each("p50_ms", _median)
+    slowest = [replace(line, look=f"{line.look} dashed") for line in sampled.each("p99_ms", _median)]
+    if any(len(curve.t) for line in usual for curve in line.curves):
+        title = "Latency in ms"
+        yield Figure(title, "of the requests that ended, p50; dashed: p99", chart(axis, [*usual, *slowest], title))
 
 
 def _column(series: Series | None, name: str) -> _Points | None:

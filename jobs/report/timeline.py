@@ -21,7 +21,7 @@ Numbers = npt.NDArray[np.float64]
 MOST_STRETCHES = 20  # of many runs into one folder, only the latest are read
 MOST_CHANGES = 30
 
-_COLUMNS = 7
+_COLUMNS = 9
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -36,13 +36,18 @@ class _Line(msgspec.Struct, gc=False):
     rows_per_s: float
     gpu_util: float | None
     gpu_source: str | None
+    p50_ms: float | None
+    p99_ms: float | None
     errors: dict[str, int]
     decision: str
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One endpoint during one stretch, as float64[n] each; `gpu` is NaN where none was seen."""
+    """One endpoint during one stretch, as float64[n] each.
+
+    `gpu` is NaN where none was seen; `p50_ms` and `p99_ms` where no request ended.
+    """
 
     t: Numbers
     rows_per_s: Numbers
@@ -50,16 +55,22 @@ class Series:
     limit: Numbers
     batch_rows: Numbers
     gpu: Numbers
+    p50_ms: Numbers
+    p99_ms: Numbers
     errors: Numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One life of the driver: a run, or what is left of it after the driver came back. `seconds` is its last t."""
+    """One life of the driver: a run, or what is left of it after the driver came back. `seconds` is its last t.
+
+    `turns`, float64[n], is when a setting moved, the first setting of each endpoint not counted.
+    """
 
     started: str
     seconds: float
     series: dict[str, Series]
+    turns: Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +124,21 @@ class _Reader:
         """One stretch; nothing is added when it has no lines."""
         numbers: dict[str, array[float]] = {}
         settings: dict[str, tuple[int, int, int]] = {}
+        turns = array("d")
         for line in lines:
             setting = (line.limit, line.batch_rows, line.batch_tokens)
             if settings.get(line.endpoint) != setting:
                 self._change(started, line, settings.get(line.endpoint), setting)
+                if line.endpoint in settings:
+                    turns.append(line.t)
                 settings[line.endpoint] = setting
                 numbers.setdefault(line.endpoint, array("d"))
-            gpu = np.nan if line.gpu_util is None else line.gpu_util
-            errors = sum(line.errors.values()) if line.errors else 0
-            numbers[line.endpoint].extend(
-                (line.t, line.rows_per_s, line.inflight, line.limit, line.batch_rows, gpu, errors)
-            )
+            numbers[line.endpoint].extend(_numbers(line))
             self.gpu_source = line.gpu_source or self.gpu_source
         if numbers:
             series = {url: Series(*np.frombuffer(flat).reshape(-1, _COLUMNS).T) for url, flat in numbers.items()}
-            self.stretches.append(Stretch(started, max(float(each.t[-1]) for each in series.values()), series))
+            seconds = max(float(each.t[-1]) for each in series.values())
+            self.stretches.append(Stretch(started, seconds, series, np.unique(np.array(turns))))
 
     def _change(
         self, started: str, line: _Line, before: tuple[int, int, int] | None, now: tuple[int, int, int]
@@ -135,6 +146,13 @@ class _Reader:
         limit, rows, tokens = zip(before or (None, None, None), now, strict=True)
         self.changes.append(Change(started, line.t, line.endpoint, limit, rows, tokens, line.decision))
         self.changes_total += 1
+
+
+def _numbers(line: _Line) -> tuple[float, ...]:
+    """As the fields of `Series`."""
+    gpu, p50, p99 = (np.nan if each is None else each for each in (line.gpu_util, line.p50_ms, line.p99_ms))
+    errors = sum(line.errors.values()) if line.errors else 0
+    return (line.t, line.rows_per_s, line.inflight, line.limit, line.batch_rows, gpu, p50, p99, errors)
 
 
 def _lines(file: BinaryIO) -> Iterator[_Line]:

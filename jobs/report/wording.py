@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def count(value: float) -> str:
     """A number to its last digit: 1,234,567."""
@@ -34,3 +36,8 @@ def duration(seconds: float) -> str:
 def short_url(url: str) -> str:
     """What tells endpoints apart: host, port, and a path that is not the usual one."""
     return url.split("://", 1)[-1].rstrip("/").removesuffix("/v1")
+
+
+def minute(time: str) -> str:
+    """A time as results say it (2026-11-24 03:36:56 UTC), without what nobody compares."""
+    return re.sub(r":\d\d UTC$", "", time)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,102 +15,13 @@ import pytest
 
 from jobs.report import write_report
 from jobs.report.charts import FLOOR, TOP, lay_out, thin
+from jobs.report.page import Facts
 from jobs.report.wording import compact, duration, short_url
 from jobs.summary import Summary
+from tests.jobs.report.pages import Element, Page, words
+from tests.jobs.report.recorded import A, B, record, summary, tick, ticks
 
-A, B = "http://gpu-a:8000/v1", "http://gpu-b:8000/v1"
-VOID = {"meta", "br"}
-
-Attributes = dict[str, str | None]
-
-
-@dataclass
-class Element:
-    tag: str
-    attributes: Attributes
-    text: str = ""
-
-
-class Page(HTMLParser):
-    """Every element with all text inside it; fails where the tags do not nest."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[Element] = []
-        self._open: list[Element] = []
-        self.feed(html[: html.index("</html>") + len("</html>")])
-        self.close()
-        assert not self._open, f"left open: {self._open[-1].tag}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(self.elements[-1])
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, f"</{tag}> closes nothing"
-        assert self._open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        for element in self._open:
-            element.text += data
-
-    def all(self, tag: str, look: str | None = None) -> list[Element]:
-        found = [element for element in self.elements if element.tag == tag]
-        return found if look is None else [each for each in found if look in words(each)]
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.all("main")[0].text.split())
-
-    def tiles(self) -> dict[str, str]:
-        return {
-            name.text: f"{value.text} {more.text}".strip()
-            for name, value, more in zip(self.all("dt"), self.all("dd")[::2], self.all("dd")[1::2], strict=True)
-        }
-
-    def charts(self) -> list[str]:
-        return [str(svg.attributes["aria-label"]) for svg in self.all("svg")]
-
-
-def words(element: Element) -> list[str]:
-    return (element.attributes.get("class") or "").split()
-
-
-def summary(**changes: Any) -> Summary:
-    endpoints = (
-        {"url": A, "rows": 600_000, "share": 0.6, "concurrency": 64, "batch_size": 1024},
-        {"url": B, "rows": 400_000, "share": 0.4, "concurrency": 32, "batch_size": 512},
-    )
-    whole = Summary(
-        complete=True,
-        rows_total=1_000_000,
-        rows_embedded=1_000_000,
-        rows_rejected=0,
-        rows_resumed=0,
-        rows_truncated=0,
-        unique_texts=380_000,
-        tokens=62_000_000,
-        seconds=90.0,
-        rows_per_s=11_111.1,
-        tokens_per_s=688_888.9,
-        requests=1234,
-        retries=7,
-        errors={"transport": 2, "overloaded": 5},
-        dim=768,
-        model="BAAI/bge-base-en-v1.5",
-        gpu_util_mean=0.93,
-        gpu_util_p10=0.88,
-        gpu_source="nvml",
-        cpu_seconds=24.5,
-        endpoints=endpoints,
-        bound_by="server",
-        advice="GPU 93% busy: the server is the limit",
-    )
-    return replace(whole, **changes)
+LAST = ("GPU utilisation", "Latency in ms")
 
 
 NOTHING_LEFT = summary(
@@ -137,43 +45,8 @@ NOTHING_LEFT = summary(
 )
 
 
-def tick(t: float, endpoint: str, **changes: Any) -> dict[str, Any]:
-    line = {
-        "t": t,
-        "endpoint": endpoint,
-        "limit": 16,
-        "inflight": 15,
-        "batch_rows": 256,
-        "batch_tokens": 16384,
-        "rows_per_s": 5000.0,
-        "tokens_per_s": 310_000.0,
-        "gpu_util": 0.5,
-        "gpu_source": "nvml",
-        "queue": 60_000,
-        "p50_ms": 51.2,
-        "p99_ms": 120.5,
-        "errors": {},
-        "decision": "measuring",
-    }
-    assert changes.keys() <= line.keys()
-    return line | changes
-
-
-def ticks(seconds: float, *endpoints: str, **changes: Any) -> Iterable[dict[str, Any]]:
-    for step in range(1, int(seconds * 2) + 1):
-        for endpoint in endpoints:
-            yield tick(step / 2, endpoint, **changes)
-
-
-def record(out: Path, lines: Iterable[dict[str, Any]], name: str = "20261123T140312.512345Z") -> Path:
-    (out / "_telemetry").mkdir(exist_ok=True)
-    file = out / "_telemetry" / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return file
-
-
-def report(out: Path, of: Summary | None = None) -> Page:
-    write_report(out, of or summary())
+def report(out: Path, of: Summary | None = None, about: Facts | None = None) -> Page:
+    write_report(out, of or summary(), about)
     return Page((out / "report.html").read_text("utf-8"))
 
 
@@ -213,7 +86,7 @@ def test_says_what_the_run_did(tmp_path: Path) -> None:
     }
     table = [cell.text for cell in page.all("td")[:10]]
     assert table == [A, "600,000", "60%", "64", "1,024", B, "400,000", "40%", "32", "512"]
-    assert page.charts() == ["Rows per second", "Requests in flight", "Texts in one request", "GPU utilisation"]
+    assert page.charts() == ["Rows per second", "Requests in flight", "Texts in one request", *LAST]
 
 
 def test_needs_nothing_from_outside(tmp_path: Path) -> None:
@@ -256,7 +129,7 @@ def test_nothing_left_to_do_and_nothing_recorded(tmp_path: Path) -> None:
 
 def test_nothing_left_to_do_keeps_the_time_lines_of_the_runs_before(tmp_path: Path) -> None:
     record(tmp_path, ticks(30, A, B))
-    assert len(report(tmp_path, NOTHING_LEFT).charts()) == 4
+    assert len(report(tmp_path, NOTHING_LEFT).charts()) == 5
 
 
 def test_a_single_tick_is_visible(tmp_path: Path) -> None:
@@ -347,7 +220,7 @@ def test_is_published_whole(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     file = record(tmp_path, ticks(10, A, B))
     file.write_bytes(file.read_bytes()[:-40])
-    assert len(report(tmp_path).charts()) == 4
+    assert len(report(tmp_path).charts()) == 5
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"t": 0.5, "endp', b"\xff\xfe\x00", b"[1]\n{}\n"])
@@ -409,6 +282,40 @@ def test_no_line_is_drawn_where_nothing_was_recorded(tmp_path: Path) -> None:
     for chart in ("Rows per second", "GPU utilisation"):
         (line,) = drawn(report(tmp_path), chart)
         assert (line.attributes["d"] or "").count("M") == 2
+
+
+def test_latencies_have_their_heights_and_none_where_no_request_ended(tmp_path: Path) -> None:
+    record(
+        tmp_path,
+        [tick(t / 2, A, p50_ms=None if t < 40 else 100.0, p99_ms=None if t < 40 else 400.0) for t in range(1, 80)],
+    )
+    usual, slowest = drawn(report(tmp_path), "Latency in ms")
+    assert "dashed" in words(slowest)
+    assert FLOOR - points(usual)[0][1] == pytest.approx((FLOOR - points(slowest)[0][1]) / 4, abs=0.1)
+    axis = lay_out(["one"], [39.5])
+    assert points(usual)[0][0] == pytest.approx(axis.begins[0] + 20 * axis.scale, abs=1)
+    record(tmp_path, ticks(30, A, p50_ms=None, p99_ms=None))
+    assert "Latency in ms" not in report(tmp_path).charts()
+
+
+def test_decisions_are_marked_when_they_were_made(tmp_path: Path) -> None:
+    record(tmp_path, [tick(t / 2, A, limit=8 if t < 20 else 16) for t in range(1, 81)])
+    page = report(tmp_path)
+    marks = page.all("path", "turn")
+    assert len(marks) == 2, "in the charts of what they changed"
+    axis = lay_out(["one"], [40.0])
+    (left,) = re.findall(r"M([\d.]+) ", marks[0].attributes["d"] or "")
+    assert float(left) + 3 == pytest.approx(axis.begins[0] + 10 * axis.scale, abs=2)
+    assert "▾ it changed a setting" in page.text
+    record(tmp_path, ticks(40, A))
+    assert not report(tmp_path).all("path", "turn")
+
+
+def test_machine_and_settings_stand_there_as_text(tmp_path: Path) -> None:
+    page = report(tmp_path, about={"Machine": {"memory": "24 GiB"}, "Settings": {"mode": "<b>async</b>"}})
+    assert "Machine and settings" in [title.text for title in page.all("h2")]
+    assert "memory24 GiB" in page.text
+    assert "<b>async</b>" in page.text
 
 
 def test_runs_are_joined_with_a_gap(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The guide's one-step test: quick_async_test.sh [sync|async|both] [options of `rayembed bench`], async by default.
+# Installs rayembed into .venv, measures for about two minutes, and draws what was saved. With no endpoint in
+# config/phase1_config.yaml or after --endpoint it is a local server that is tested.
+set -euo pipefail
+
+mode=${1:-async}
+case $mode in
+  sync | async | both) shift $(($# > 0)) ;;
+  -*) mode=async ;;
+  *)
+    echo "quick_async_test.sh: no mode '$mode'; choose sync, async or both" >&2
+    exit 2
+    ;;
+esac
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$root"
+
+install
+say "measuring: $mode"
+status=0
+"$python" -m jobs bench --mode "$mode" "$@" || status=$?
+# 3: some rows were rejected; 1: the vectors differ, or nothing was saved
+case $status in
+  0 | 1 | 3) "$python" -m jobs compare || true ;;
+esac
+exit "$status"
