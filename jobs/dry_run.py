@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from actors.corpus.source import open_source
 from actors.embedder.window import BYTES_PER_TOKEN
-from jobs.probe import limits
+from jobs.probe import in_short
 from jobs.run import Job, prepare
 from jobs.settings import Settings
 
@@ -20,7 +20,7 @@ _SAMPLE_ROWS = 256  # of each sampled part
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """`limits` are those of each endpoint, as far as they are known.
+    """`servers` says of each endpoint what it is and takes, as far as that is known.
 
     `tokens` and `seconds_one_at_a_time` are estimates: from a sample of the texts, and from the probe's latency if
     every text went alone, one after the other.
@@ -34,7 +34,7 @@ class DryRun:
     seconds_one_at_a_time: float
     output_bytes: int
     endpoints: tuple[str, ...]
-    limits: dict[str, dict[str, str]]
+    servers: tuple[str, ...]
     model: str
     dim: int
     max_batch_size: int
@@ -49,11 +49,7 @@ class DryRun:
                 f"{tqdm.format_sizeof(self.output_bytes, 'B', 1024)} of vectors",
                 f"{self.model}, {self.dim} dimensions, at {', '.join(self.endpoints)}",
                 f"at most {self.max_batch_size:,} texts in a request",
-                *(
-                    f"{url} takes at most {', '.join(f'{most} {what}' for what, most in known.items())}"
-                    for url, known in self.limits.items()
-                    if known
-                ),
+                *self.servers,
                 f"one text at a time, as probed, it would take {tqdm.format_interval(self.seconds_one_at_a_time)}; "
                 "batches in flight together take a fraction of that",
             ]
@@ -74,7 +70,7 @@ def dry_run(settings: Settings) -> DryRun:
         seconds_one_at_a_time=round(rows * job.found.probe_s, 1),
         output_bytes=rows * job.found.dim * element_bytes,
         endpoints=tuple(endpoint.url for endpoint in job.found.endpoints),
-        limits={each.endpoint.url: {fact.what: fact.value for fact in limits(each)} for each in job.found.servers},
+        servers=tuple(in_short(server) for server in job.found.servers),
         model=job.found.endpoints[0].model,
         dim=job.found.dim,
         max_batch_size=settings.async_inference.max_batch_size,

@@ -80,6 +80,14 @@ def facts(server: Server) -> list[Fact]:
     return [line for line in lines if line.value]
 
 
+def in_short(server: Server) -> str:
+    """One line for the start of a job."""
+    endpoint, dim = server.endpoint, server.vectors.shape[1]
+    known = [f"at most {fact.value} {fact.what}" for fact in limits(server)]
+    what = [server.description.server, endpoint.model, f"{dim} dimensions", endpoint.encoding, *known]
+    return f"{endpoint.url}: {', '.join(each for each in what if each)}"
+
+
 def gauged(gauges: Sequence[Readable]) -> list[Fact]:
     """What can be read of its GPUs and its queue from here; that nothing can be is worth a line too."""
     lines = [Fact(each.what, f"{each.value:g} ({each.source})", each.where) for each in gauges]

@@ -25,6 +25,7 @@ from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
 from jobs.about import chosen, machine
 from jobs.endpoints import Found, find_endpoints
+from jobs.probe import in_short
 from jobs.progress import Progress
 from jobs.ray_setup import connect
 from jobs.report import write_report
@@ -114,6 +115,8 @@ def run(settings: Settings) -> Outcome:
     before = Ledger(job.plan, job.wanted, there.indexes, there.rejects).status()
     if before.finished:
         return _sum_up(job, before, None, seconds=0.0, interrupted=False)
+    for server in job.found.servers:
+        print(in_short(server), file=sys.stderr)
     local = connect(settings.ray.address)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has put its own over it
     try:
