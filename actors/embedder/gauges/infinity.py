@@ -27,11 +27,11 @@ class _Models(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Models).decode
-_OTHERS = ("kserve", "tei", "ollama")  # have no such list, or no such server can be one
+_DIALECTS = ("infinity", "openai")  # in which it may be spoken to
 
 
 def _places(endpoint: Endpoint) -> tuple[str, ...]:
-    return () if endpoint.dialect in _OTHERS else beside(endpoint, "models")
+    return beside(endpoint, "models") if endpoint.dialect in _DIALECTS else ()
 
 
 def _queue(page: Page, model: str) -> Depth | None:

@@ -199,6 +199,14 @@ def test_a_source_with_a_fault_of_its_own_is_looked_at_again(monkeypatch: pytest
     assert faulty.looks == 3
 
 
+def test_a_look_at_sources_with_faults_tells_what_the_others_do(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module.Machine, "look", lambda _: 1 / 0)
+    pages.shown["/metrics"] = 200, TRITON
+    assert [each.value for each in look([endpoint(pages.url), endpoint("http://127.0.0.1:1")])] == [0.5]
+
+
 def test_a_look_tells_all_that_can_be_read_and_where(pages: Pages, other: Pages, gpu_here: None) -> None:
     pages.shown["/metrics"] = 200, "te_queue_size 5\n"
     other.shown["/gpu"] = 200, 'DCGM_FI_DEV_GPU_UTIL{gpu="0"} 90\n'

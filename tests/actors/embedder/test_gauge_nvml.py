@@ -18,7 +18,7 @@ import pynvml
 import pytest
 
 from actors.embedder.gauges import CARD_GAUGES
-from actors.embedder.gauges.reading.listener import is_here, listener
+from actors.embedder.gauges.reading.listener import is_here, listeners
 from actors.embedder.gauges.reading.machine import Machine
 from actors.messages import Endpoint
 from tests.servers.nvml.library import nvml_stub
@@ -194,12 +194,12 @@ def test_what_is_here() -> None:
 
 def test_who_listens() -> None:
     with server(CUDA_VISIBLE_DEVICES="GPU-1", CUDA_DEVICE_ORDER="PCI_BUS_ID") as (url, pid, child):
-        found = listener(int(url.removesuffix("/v1").rpartition(":")[2]))
-    assert found is not None
-    assert {pid, child} <= found.pids
-    assert os.getpid() not in found.pids
-    assert (found.visible, found.by_bus) == ("GPU-1", True)
-    assert listener(1) is None
+        port = int(url.removesuffix("/v1").rpartition(":")[2])
+        found = listeners({port, 1})
+    assert set(found) == {port}
+    assert {pid, child} <= found[port].pids
+    assert os.getpid() not in found[port].pids
+    assert (found[port].visible, found[port].by_bus) == ("GPU-1", True)
 
 
 def test_the_real_nvml_of_this_machine() -> None:

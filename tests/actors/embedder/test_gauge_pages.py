@@ -155,6 +155,12 @@ def test_where_pages_are_looked_for() -> None:
     assert places(routed) == {"http://h:8000/metrics", "http://h:8000/deep/models"}
 
 
+def test_only_where_it_may_be_infinitys_the_list_of_models_is_asked_for() -> None:
+    for dialect in ("vllm", "tei", "sglang", "ollama", "one that is yet to come"):
+        assert places(endpoint("http://h:8000", dialect)) == {"http://h:8000/metrics"}
+    assert "http://h:8000/models" in places(endpoint("http://h:8000", "infinity"))
+
+
 def test_only_where_its_protocol_is_spoken_tritons_other_port_is_knocked_at() -> None:
     assert places(endpoint("http://h:8000", "kserve")) == {"http://h:8000/metrics", "http://h:8002/metrics"}
     assert "https://[::1]:8002/metrics" in places(endpoint("https://[::1]/v2", "kserve"))

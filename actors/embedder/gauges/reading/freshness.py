@@ -5,7 +5,6 @@ The DCGM exporter refreshes every 30 s as installed; a page asked for every seco
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable
 from statistics import median
 
@@ -26,14 +25,14 @@ class Freshness:
         self._looked: float | None = None
         self._taken = 0.0
         self._changed: float | None = None
-        self._gaps: deque[float] = deque(maxlen=_GAPS)
+        self._gaps: tuple[float, ...] = ()  # never changed in place: another thread may be reading it
 
     def look(self, values: Hashable, now: float) -> None:
         if self._looked is None:
             self._taken = now - self._period_s  # nobody knows: as old as it may be
         elif values != self._values:
             if self._changed is not None:
-                self._gaps.append(now - self._changed)
+                self._gaps = (*self._gaps, now - self._changed)[-_GAPS:]
             self._changed = now
             self._taken = (self._looked + now) / 2  # between the two looks
         self._values, self._looked = values, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Set
 
 import psutil
 
@@ -23,15 +24,19 @@ def is_here(url: str) -> bool:
     return any(str(info[4][0]) in own or str(info[4][0]).startswith("127.") for info in addresses)
 
 
-def listener(port: int) -> Server | None:
-    """What listens at the TCP port; None when it cannot be told (another user's, another container's)."""
+def listeners(ports: Set[int]) -> dict[int, Server]:
+    """What listens at these TCP ports, as far as it can be told: not another user's, nor another container's.
+
+    All in one look: each is a walk through all processes' open files.
+    """
+    found: dict[int, Server] = {}
     try:
         for each in psutil.net_connections("tcp"):
-            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
-                return _server(psutil.Process(each.pid))
-    except (psutil.Error, OSError):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port in ports and each.pid:
+                found.setdefault(each.laddr.port, _server(psutil.Process(each.pid)))
+    except (psutil.Error, OSError):  # one has just ended, or nobody may see any of them
         pass
-    return None
+    return found
 
 
 def _server(process: psutil.Process) -> Server:

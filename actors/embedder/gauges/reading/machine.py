@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from actors.embedder.gauges.base import CardGauge, CardReader
 from actors.embedder.gauges.places import origin
-from actors.embedder.gauges.reading.listener import is_here, listener
+from actors.embedder.gauges.reading.listener import is_here, listeners
 from actors.embedder.gauges.reading.whose import Card, Server, cards_of
 from actors.messages import Endpoint, GpuSample
 
@@ -39,7 +39,7 @@ class Machine:
         self._kinds = kinds
         self._load = load or _pynvml
         self._ports: dict[str, int] | None = None  # of the endpoints that are here
-        self._servers: dict[int, Server | None] = {}
+        self._servers: dict[int, Server] = {}
         self._servers_found = -math.inf
         self._nvml: Any = None
         self._devices: list[tuple[Any, str, dict[str, CardReader]]] = []
@@ -144,7 +144,7 @@ class Machine:
     def _find_servers(self, ports: set[int]) -> None:
         """Now and then: a server may have been restarted, and looking costs tens of milliseconds."""
         if time.monotonic() - self._servers_found > _AGAIN_S:
-            self._servers = {port: listener(port) for port in ports}
+            self._servers = listeners(ports)
             self._servers_found = time.monotonic()
 
 

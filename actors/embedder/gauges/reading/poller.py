@@ -19,6 +19,14 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+def look_at(source: Source) -> float:
+    """`source.look()`, whatever happens there."""
+    try:
+        return source.look()
+    except Exception:  # a driver or a library with a fault of its own must not end the job
+        return _AGAIN_S
+
+
 class Poller:
     """Looks again and again, until it is no longer worth while or `close` was called; then closes the source."""
 
@@ -33,10 +41,7 @@ class Poller:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            try:
-                after_s = self._source.look()
-            except Exception:  # a driver or a library with a fault of its own must not end the job
-                after_s = _AGAIN_S
+            after_s = look_at(self._source)
             if after_s > _LONGEST_S or self._closed.wait(after_s):
                 break
         self._source.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from actors.embedder.gauges.base import CardGauge, PageGauge
 from actors.embedder.gauges.places import sees_key
 from actors.embedder.gauges.reading.machine import Machine
-from actors.embedder.gauges.reading.poller import Poller, Source
+from actors.embedder.gauges.reading.poller import Poller, Source, look_at
 from actors.embedder.gauges.reading.watch import Watch
 from actors.messages import Endpoint, GpuSample, QueueSample
 
@@ -74,14 +74,12 @@ class Gauges:
             poller.close()
 
     def look(self) -> list[Readable]:
-        """Read everything once, also what would not count. Takes seconds at most."""
+        """Read everything once, also what would not count. Takes seconds at most, and never raises."""
         with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
-            pages = [threads.submit(watch.look) for watch in self._watches]
-            self._machine.look()
+            threads.map(look_at, self._watches)
+            look_at(self._machine)
             time.sleep(_APART_S)
-            self._machine.look()
-            for page in pages:
-                page.result()
+            look_at(self._machine)
         found = [readable for url in self._endpoints for readable in self._readable(url)]
         for each in self._sources():
             each.close()
