@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -132,13 +132,13 @@ async def test_one_request_in_many_has_the_encoding_that_tells_the_tokens(
 ) -> None:
     async with client_of(server.url, encoding="float", counted="base64") as client:
         asked: list[bytes] = []
-        ask = client.ask
+        answer_to = client._answer_to
 
-        async def listening(request: Request, read_s: float = 10.0) -> Reply:
+        def listening(request: Request, read_s: float) -> AbstractAsyncContextManager[Reply]:
             asked.append(request.body)
-            return await ask(request, read_s)
+            return answer_to(request, read_s)
 
-        monkeypatch.setattr(client, "ask", listening)
+        monkeypatch.setattr(client, "_answer_to", listening)
         for _ in range(40):
             await client.embed(TEXTS, DIM)
     assert [i for i, body in enumerate(asked) if b"base64" in body] == [0, 32]

@@ -165,12 +165,12 @@ def test_each_route_gets_its_own_shape() -> None:
 # --- what comes back --------------------------------------------------------------------------------------------
 
 
-def test_bytes_are_vectors_where_they_are() -> None:
+def test_bytes_are_vectors_and_are_copied() -> None:
     got = as_bytes(BYTES, 3)
     np.testing.assert_array_equal(got.vectors, ROWS)
     assert got.vectors.dtype == np.float32
     assert got.tokens is None
-    assert np.shares_memory(got.vectors, np.frombuffer(BYTES, np.uint8))
+    assert not np.shares_memory(got.vectors, np.frombuffer(BYTES, np.uint8))  # which is used again
 
 
 @pytest.mark.parametrize("body", [b"", BYTES[:-1], BYTES[:-4], BYTES + b"\0" * 4, b"\0"])
