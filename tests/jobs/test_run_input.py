@@ -89,7 +89,7 @@ def test_a_text_a_file(rayembed, server, tmp_path):
 def test_input_that_changes_or_vanishes_during_the_run_is_refused_by_name(rayembed, server, tmp_path, change):
     rows = texts(8000)
     corpus = write_jsonl(tmp_path / "c.jsonl", rows)
-    server.behave(hold_after=3)
+    server.behave(hold_after=10)  # the probe has 7 texts
     run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--batch-size", 8, "--actors", 1)
     eventually(lambda: server.stats()["requests"] > 3)
     if change == "changes":
