@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from tests.servers.kserve_server import Model as KServeModel
 from tests.servers.llamacpp_server import LlamaCpp
 from tests.servers.ollama_server import Model as OllamaModel
 from tests.servers.ollama_server import Ollama
+from tests.servers.tei_server import TEIServer
 from tests.servers.vectors import vectors_of
 
 __all__ = ["servers"]
@@ -72,6 +75,20 @@ def test_a_run_with_ollama_that_may_not_cut(rayembed: Any, tmp_path: Any, server
     assert set(rejects.column("reason").to_pylist()) == {"input_too_long"}
     assert sorted(rejects.column("id").to_pylist()) == sorted(set(range(150)) - set(fitting))
     assert fake.asked.routes() == {"/api/embed"}
+
+
+@pytest.mark.parametrize("version", ["1.8.3", "1.9.3"])
+def test_a_run_with_tei_that_takes_small_bodies_and_few_inputs(
+    rayembed: Any, tmp_path: Any, version: str
+) -> None:
+    rows = texts(700)
+    with TEIServer(most_bytes=2000, client_batch=24, version=version) as fake:
+        _rows(rayembed, tmp_path, fake.url, rows)
+    assert_right(tmp_path / "out", rows)
+    requests = [body.get("inputs") or body["input"] for _, body in fake.asked]
+    assert 1 < max(map(len, requests)) <= 24, "it says so in /info"
+    sent = Counter(chain.from_iterable(requests))
+    assert {sent[row] for row in rows} == {1}, "what was refused for its bytes was not embedded"
 
 
 def test_a_run_with_llamacpp_that_learns_what_it_takes(rayembed: Any, tmp_path: Any, servers: Servers) -> None:

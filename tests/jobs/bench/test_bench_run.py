@@ -84,7 +84,7 @@ def test_one_mode_pinned_with_rows_rejected(rayembed: Start, server: EmbeddingSe
     assert isinstance(result, ModeResult)
     assert result.kind == "async"
     assert {run.summary.rows_rejected for run in result.runs} == {1}
-    assert max(stretch.limit.max() for stretch in _series(result)) == 3
+    assert max(stretch.limit.max() for stretch in _series(result)) <= 3
     assert result.settings["requests in flight"] == "3"
     assert command.out.startswith("async  ")
 
