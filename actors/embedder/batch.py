@@ -10,6 +10,7 @@ import numpy.typing as npt
 from actors.embedder.open_part import OpenPart
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,14 @@ class Batch:
         lengths = np.array([len(text.encode()) for text in texts], np.int64)
         return replace(self, texts=texts, lengths=lengths, truncated=True)
 
-    def place(self, vectors: npt.NDArray[np.float32]) -> None:
-        """Hand each open part its vectors."""
-        start = 0
+    def place(self, vectors: npt.NDArray[np.float32], by: int = 1, cut: Mask | None = None) -> int:
+        """Hand each open part its vectors. How many they take, `by` and `cut`: see there."""
+        start = taken = 0
         for each in self.places:
-            each.part.place(each.rows, vectors[start : start + len(each.rows)])
-            start += len(each.rows)
+            stop = start + len(each.rows)
+            taken += each.part.place(each.rows, vectors[start:stop], by, None if cut is None else cut[start:stop])
+            start = stop
+        return taken
 
     def refuse(self, reason: str, status: int | None, detail: str) -> None:
         """Reject every row."""

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from actors.embedder.batch import Batch
+from actors.embedder.batch import Batch, Mask
+from actors.embedder.copies import Tally
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind, Then
 from actors.embedder.line import Away, Line, Recut
@@ -24,15 +26,15 @@ _backoff = wait_random_exponential(multiplier=0.25, max=10)  # full jitter
 class Delivery:
     """What one batch has taught on its way, and what became of it; see `faults.POLICIES`."""
 
-    def __init__(self, line: Line, window: Window, *, truncate: bool) -> None:
+    def __init__(self, line: Line, window: Window, tally: Tally, *, truncate: bool) -> None:
         """`truncate`: texts that the server finds too long are cut, not rejected."""
+        self._tally = tally
         self._line = line
         self._window = window
         self._truncate = truncate
         self._ceiling = math.inf  # padded bytes that turned out too large for the server's memory
         self._timeouts = 0
         self._cleared: set[Kind] = set()  # of faults that are the texts': the server has proved itself
-        self.rows = self.truncated = 0  # delivered, and how many of them cut
 
     async def deliver(self, batch: Batch) -> None:
         """Raises UserError when the job must end."""
@@ -52,9 +54,10 @@ class Delivery:
         except Fault as fault:
             await self._divide(batch, fault)
         else:
-            batch.place(answer.vectors)
-            self.rows += len(batch)
-            self.truncated += len(batch) if batch.truncated else self._line.cut(batch)
+            self._window.place(batch, answer.vectors, self._tally, self._cut(batch))
+
+    def _cut(self, batch: Batch) -> Mask | None:
+        return np.ones(len(batch), np.bool_) if batch.truncated else self._line.cut(batch)
 
     async def _deliver_all(self, pieces: Sequence[Batch]) -> None:
         for piece in pieces:
@@ -145,7 +148,7 @@ class Delivery:
         if _is_limit(fault) and fault.kind not in self._cleared:
             await self._line.prove()  # else all that such a server gets would be rejected
             self._cleared.add(fault.kind)
-        batch.refuse(str(fault.kind), fault.status, fault.detail)
+        self._window.refuse(batch, str(fault.kind), fault.status, fault.detail)
 
     def _share(self, batch: Batch, fault: Fault) -> float:
         """How much of a text that is too long to keep."""

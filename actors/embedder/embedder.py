@@ -16,8 +16,10 @@ from dataclasses import replace
 
 from actors.embedder.batch import Batch
 from actors.embedder.client import EmbeddingClient
+from actors.embedder.copies import Copies
 from actors.embedder.gauges import Gauge, open_gauge
 from actors.embedder.intake import Intake
+from actors.embedder.kept import Kept
 from actors.embedder.lane import Lane
 from actors.embedder.machine import Machine
 from actors.embedder.open_part import OpenPart
@@ -31,6 +33,7 @@ REPORT_S = 0.25
 SOON_S = 0.05  # between two claims, at least
 STOP_S = 3.0  # for what is in flight when the job is told to stop
 MAX_OPEN_BYTES = 1 << 29  # of vectors in open parts, whatever the limits say
+KEPT_BYTES = 1 << 26  # of vectors of texts that repeated, when their parts are closed
 WRITERS = 2  # while one waits for the disk, the other encodes
 WINDOW_REQUESTS = 128  # rows to have waiting, in requests: padding is 1 to 2 % then, and 4 % with a quarter
 WINDOW_PARTS, WINDOW_S = 8, 10.0  # but not more than these, since a kill costs what is half done,
@@ -69,7 +72,7 @@ class Embedder:
         self._gauge: Gauge | None = None
         self._stopping = False
         self._asking: asyncio.Timeout | None = None  # while a claim is on its way
-        self._window = Window()
+        self._window = Window(Copies(Kept(KEPT_BYTES, spec.dim, spec.dtype)))
         self._leases: asyncio.Queue[Lease] = asyncio.Queue()
         self._wake = asyncio.Event()  # something to tell the queue
         self._less_open = asyncio.Event()
@@ -201,6 +204,7 @@ class Embedder:
                 self._open_rows += part.part.rows
                 self._window.add(part)
                 self._finish(part)
+                self._ask_if_low()
                 await self._memory()
 
     async def _memory(self) -> None:
@@ -227,13 +231,16 @@ class Embedder:
             lane.start()
             self._request_rows += ROWS_SMOOTHING * (len(batch) - self._request_rows)
             self._begin(self._deliver(lane, batch))
-            if self._rows_ahead() < self._window_goal() // 2:
-                self._wake.set()
+            self._ask_if_low()
+
+    def _ask_if_low(self) -> None:
+        if self._rows_ahead() < self._window_goal() // 2:
+            self._wake.set()
 
     async def _deliver(self, lane: Lane, batch: Batch) -> None:
         await lane.deliver(batch)
-        for place in batch.places:
-            self._finish(place.part)
+        for part in list(self._open.values()):  # copies of these texts may have completed any of them
+            self._finish(part)
 
     def _finish(self, part: OpenPart) -> None:
         """Begin to write the part if it is complete, once."""
@@ -250,6 +257,7 @@ class Embedder:
             raise UserError(
                 f"cannot write {self._spec.out}/{part.part.name}: {error.strerror or error}", 1
             ) from error
+        self._window.forget(part)
         part.close()
         self._writing -= 1
         self._open_rows -= part.part.rows

@@ -38,8 +38,7 @@ class Lane:
         self._line = Line(client, dim, patience_s, order, window, elsewhere)
         self._canary_sent = order.canary
         self._inflight = 0
-        self.rows = 0  # delivered
-        self._truncated = 0
+        self._tally = window.tally()
 
     def obey(self, order: Order) -> None:
         """From now on keep to `order`; what is in flight stays."""
@@ -53,6 +52,11 @@ class Lane:
     @property
     def limit(self) -> int:
         return self._line.order.limit
+
+    @property
+    def rows(self) -> int:
+        """Output rows that have their vector from here."""
+        return self._tally.rows
 
     @property
     def works(self) -> bool:
@@ -89,12 +93,10 @@ class Lane:
 
         Raises UserError when the job must end.
         """
-        delivery = Delivery(self._line, self._window, truncate=self._truncate)
+        delivery = Delivery(self._line, self._window, self._tally, truncate=self._truncate)
         try:
             await delivery.deliver(batch)
         finally:
-            self.rows += delivery.rows
-            self._truncated += delivery.truncated
             self._inflight -= 1
             self._line.change.set()
 
@@ -109,9 +111,9 @@ class Lane:
             requests=line.requests,
             answers=line.answers,
             retries=line.retries,
-            rows=self.rows,
-            truncated=self._truncated,
-            unique_texts=self.rows,
+            rows=self._tally.rows,
+            truncated=self._tally.truncated,
+            unique_texts=self._tally.texts,
             tokens=line.tokens,
             errors=dict(line.errors),
             completions=completions,

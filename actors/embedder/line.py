@@ -13,7 +13,7 @@ import numpy as np
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from actors.embedder.answer_time import AnswerTime
-from actors.embedder.batch import Batch
+from actors.embedder.batch import Batch, Mask
 from actors.embedder.circuit import Circuit
 from actors.embedder.client import EmbeddingClient, fatal
 from actors.embedder.dialects import Answer
@@ -166,12 +166,12 @@ class Line:
         if fault.kind is Kind.TOO_LARGE and len(batch) > 1:
             self._most_bytes = min(self._most_bytes, batch.bytes * (_FITS * fault.fits if fault.fits else 0.5))
 
-    def cut(self, batch: Batch) -> int:
-        """Of how many of its texts the server has embedded only the beginning, by their estimated tokens."""
+    def cut(self, batch: Batch) -> Mask | None:
+        """Which of its texts the server has embedded in their beginning only, by estimated tokens; None: none."""
         endpoint = self._client.endpoint
         if not endpoint.cuts or not endpoint.limits.tokens_per_text:
-            return 0
-        return int((batch.lengths > endpoint.limits.tokens_per_text * self._window.bytes_per_token).sum())
+            return None
+        return batch.lengths > endpoint.limits.tokens_per_text * self._window.bytes_per_token
 
     def out_of_memory(self, batch: Batch, fault: Fault) -> bool:
         """Whether the batch is larger than all that worked, so that nothing but its size need be the reason."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +13,12 @@ import pyarrow as pa
 from actors.corpus import Rows
 from actors.embedder.blocks import Blocks
 from actors.messages import JobSpec, Part, PartDone
+from actors.output.digests import digest
 from actors.output.folder import REJECTS_PROPERTY, rejects_of
 from actors.output.parts import Reject, part_schema, write_part, write_rejects
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 _MOST_HALF = float(np.finfo(np.float16).max)
 
@@ -24,7 +26,8 @@ _MOST_HALF = float(np.finfo(np.float16).max)
 class OpenPart:
     """Holds `rows x dim` elements of the output's type, lent by `blocks`, from the first vector until `close`.
 
-    Rows that cannot be sent (no text, bad row) are rejects from the start; `sendable` are the others.
+    Rows that cannot be sent (no text, bad row) are rejects from the start; `sendable` are the others, less those
+    that were taken over. `lengths` are the UTF-8 bytes of each row's text.
     """
 
     def __init__(self, part: Part, rows: Rows, dim: int, dtype: str, blocks: Blocks | None = None) -> None:
@@ -34,15 +37,23 @@ class OpenPart:
         self._dtype = np.dtype(np.float16 if dtype == "float16" else np.float32)
         self._blocks = blocks or Blocks()
         self._rejects: dict[int, Reject] = {}
-        for row, text in enumerate(rows.texts):
-            if row in rows.bad:
-                self.reject([row], "bad_row", None, rows.bad[row])
+        self._by = np.zeros(part.rows, np.uint8)  # the number of whoever settled a row that was sent; 0: nobody yet
+        self._cut: set[int] = set()
+        self.lengths, self._digests = _weighed(rows.texts)
+        self.sendable: Ints = np.arange(part.rows, dtype=np.int64)
+        if rows.bad or not all(rows.texts):
+            self._reject_unsendable()
+        self._pending = len(self.sendable)
+
+    def _reject_unsendable(self) -> None:
+        for row, text in enumerate(self._rows.texts):
+            if row in self._rows.bad:
+                self.reject([row], "bad_row", None, self._rows.bad[row])
             elif text is None:
                 self.reject([row], "null_text", None, "the row has no text")
             elif not text:
                 self.reject([row], "empty_text", None, "the text is empty")
-        self.sendable: Ints = np.array([i for i in range(part.rows) if i not in self._rejects], np.int64)
-        self._pending = len(self.sendable)
+        self.sendable = np.array([i for i in range(self.part.rows) if i not in self._rejects], np.int64)
 
     @cached_property
     def _block(self) -> npt.NDArray[np.uint8]:
@@ -62,27 +73,72 @@ class OpenPart:
     def texts(self, rows: Ints) -> list[str]:
         """The texts of some sendable rows."""
         texts = self._rows.texts
-        return [texts[row] or "" for row in rows]
+        return [texts[row] or "" for row in rows.tolist()]
 
-    def place(self, rows: Ints, vectors: npt.NDArray[np.float32]) -> None:
-        """Take the vectors of `rows`, float32[len(rows), dim]; one that float16 cannot hold becomes a reject."""
+    def text(self, row: int) -> str:
+        return self._rows.texts[row] or ""
+
+    def digests(self, rows: Ints) -> list[bytes]:
+        """What stands for the texts of some sendable rows, 16 bytes each."""
+        return self._digests if len(rows) == len(self._digests) else [self._digests[row] for row in rows.tolist()]
+
+    def take_over(self, known: Iterable[tuple[Ints, npt.NDArray[np.floating]]]) -> int:
+        """Take vectors that are known before any row was sent: rows, [n], and theirs, [n, dim]. How many it took.
+
+        These rows are not sendable any more.
+        """
+        taken, count = [np.zeros(0, np.int64)], 0
+        for rows, vectors in known:
+            count += self.place(rows, vectors, 0)
+            taken.append(rows)
+        self.sendable = np.setdiff1d(self.sendable, np.concatenate(taken), assume_unique=True)
+        return count
+
+    def place(self, rows: Ints, vectors: npt.NDArray[np.floating], by: int = 1, cut: Mask | None = None) -> int:
+        """Take the vectors of `rows`, [len(rows), dim]. How many: one that float16 cannot hold becomes a reject.
+
+        `by` is a number of whoever brought them, `cut` says which are of the beginning of their text only.
+        """
+        refused = rows[:0]
         if self._dtype == np.float16:
-            beyond = np.abs(vectors).max(axis=1) > _MOST_HALF
-            self.reject(
-                rows[beyond], "beyond_float16", None, "a value is too large for float16; use --dtype float32"
-            )
+            refused = rows[np.abs(vectors).max(axis=1) > _MOST_HALF]
+            self.reject(refused, "beyond_float16", None, "a value is too large for float16; use --dtype float32")
             vectors = np.clip(vectors, -_MOST_HALF, _MOST_HALF)
         self._vectors[rows] = vectors
-        self._pending -= len(rows)
+        if cut is not None:
+            self._cut.update(np.setdiff1d(rows[cut], refused).tolist())
+        self._settle(rows, by)
+        return len(rows) - len(refused)
 
     def reject(self, rows: Sequence[int] | Ints, reason: str, status: int | None, detail: str) -> None:
         for row in rows:
             self._rejects[int(row)] = Reject(int(row), reason, status, detail)
 
-    def refuse(self, rows: Ints, reason: str, status: int | None, detail: str) -> None:
+    def refuse(self, rows: Ints, reason: str, status: int | None, detail: str, by: int = 1) -> None:
         """Reject rows that were sent."""
         self.reject(rows, reason, status, detail)
+        self._settle(rows, by)
+
+    def _settle(self, rows: Ints, by: int) -> None:
+        self._by[rows] = by
         self._pending -= len(rows)
+
+    # what became of a row, for rows with the same text
+
+    def settled_by(self, row: int) -> int:
+        """The number of whoever brought its vector or its reject; 0: there is none yet."""
+        return int(self._by[row])
+
+    def reject_of(self, row: int) -> Reject | None:
+        return self._rejects.get(row)
+
+    def is_cut(self, row: int) -> bool:
+        return row in self._cut
+
+    def vectors(self, rows: Ints) -> npt.NDArray[np.floating]:
+        """Those of settled rows, [len(rows), dim], of the output's type."""
+        vectors: npt.NDArray[np.floating] = self._vectors[rows]
+        return vectors
 
     @property
     def complete(self) -> bool:
@@ -101,11 +157,11 @@ class OpenPart:
         if ids is None:
             ids = pa.array(np.arange(self.part.first_row, self.part.first_row + self.part.rows, dtype=np.int64))
         keep: Sequence[pa.Array] = self._rows.keep
-        vectors = self._vectors
+        vectors, digests = self._vectors, self._digests
         if self._rejects:
             write_rejects(out, self.part.name, spec.columns, ids, list(self._rejects.values()), writer)
             good = np.setdiff1d(np.arange(self.part.rows), np.array(list(self._rejects), np.int64))
-            ids, vectors = ids.take(pa.array(good)), vectors[good]
+            ids, vectors, digests = ids.take(pa.array(good)), vectors[good], self.digests(good)
             keep = [column.take(pa.array(good)) for column in keep]
         write_part(
             out / self.part.name,
@@ -115,5 +171,16 @@ class OpenPart:
             keep,
             {**spec.part_properties, REJECTS_PROPERTY: str(len(self._rejects))},
             writer,
+            b"".join(digests),
         )
         return PartDone(self.part.index, self.part.rows, len(self._rejects))
+
+
+def _weighed(texts: Sequence[str | None]) -> tuple[Ints, list[bytes]]:
+    """UTF-8 bytes and digest of each text, in one pass: every row pays for it."""
+    lengths, digests = [], []
+    for text in texts:
+        encoded = (text or "").encode()
+        lengths.append(len(encoded))
+        digests.append(digest(encoded))
+    return np.array(lengths, np.int64), digests

@@ -4,6 +4,8 @@ A server that pads works on rows x longest text, so texts of similar length go t
 generation at a time: sorted by length, cut into requests, which go out long and short interleaved. So whoever
 watches a few requests sees the corpus, not its short texts for a while and then its long ones; and no row waits for
 longer than its generation, whatever comes after it.
+
+Of rows with the same text one waits here, for all of them: see `copies`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.batch import Batch, Places
+from actors.embedder.batch import Batch, Mask, Places
+from actors.embedder.copies import Copies, Tally
 from actors.embedder.cuts import Cut, cut
 from actors.embedder.open_part import OpenPart
 
@@ -30,7 +33,8 @@ Ints = npt.NDArray[np.int64]
 class Window:
     """Rows wait here until a request takes them. One event loop; nothing here blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, copies: Copies | None = None) -> None:
+        self._copies = copies or Copies()
         self._parts: dict[int, OpenPart] = {}  # by a number of our own
         self._number = count()
         self._coming: list[Ints] = []  # of the next generation; columns like those of `_sorted`
@@ -46,17 +50,16 @@ class Window:
 
     @property
     def rows(self) -> int:
-        """How many wait."""
+        """How many wait to be sent."""
         return self._left + self._coming_rows
 
     def add(self, part: OpenPart) -> None:
-        """Open a part's sendable rows for sending."""
-        rows = part.sendable
+        """Open a part's sendable rows for sending. It may be complete by that."""
+        rows = self._copies.add(part)
         if not len(rows):
             return
         number = next(self._number)
-        lengths = np.fromiter((len(text.encode()) for text in part.texts(rows)), np.int64, len(rows))
-        self._coming.append(np.stack([lengths, np.full(len(rows), number, np.int64), rows]))
+        self._coming.append(np.stack([part.lengths[rows], np.full(len(rows), number, np.int64), rows]))
         self._coming_rows += len(rows)
         self._parts[number] = part
         self._something.set()
@@ -88,6 +91,22 @@ class Window:
         if not self.rows and not self._closed:
             self._something.clear()
         return self._batch(self._sorted[:, start:stop])
+
+    def tally(self) -> Tally:
+        """A new account of what one server brings."""
+        return self._copies.tally()
+
+    def place(self, batch: Batch, vectors: npt.NDArray[np.float32], tally: Tally, cut: Mask | None) -> None:
+        """What was taken has come back, float32[len(batch), dim]; `cut`: texts embedded in their beginning only."""
+        self._copies.place(batch, vectors, tally, cut)
+
+    def refuse(self, batch: Batch, reason: str, status: int | None, detail: str) -> None:
+        """What was taken becomes rejects."""
+        self._copies.refuse(batch, reason, status, detail)
+
+    def forget(self, part: OpenPart) -> None:
+        """A part that is complete is about to be closed."""
+        self._copies.forget(part)
 
     def calibrate(self, sent_bytes: int, tokens: int) -> None:
         """Learn from an answer how many bytes the server counts as a token."""

@@ -49,13 +49,17 @@ def write_part(
     keep: Sequence[pa.Array],
     properties: dict[str, str],
     writer: str,
+    digests: bytes = b"",
 ) -> None:
-    """Publish one part. `vectors` is C-contiguous [n, dim] in the schema's element type; no copy is made of it."""
+    """Publish one part. `vectors` is C-contiguous [n, dim] in the schema's element type; no copy is made of it.
+
+    `digests` are those of the rows' texts, 16 bytes each; empty: they are not known.
+    """
     others = pa.Table.from_arrays([ids, *keep], schema=schema.remove(schema.get_field_index("embedding")))
 
     def write(hidden: Path) -> None:
         with hidden.open("wb") as file:
-            vector_file.write(file, schema, others, vectors, properties)
+            vector_file.write(file, schema, others, vectors, properties, digests)
 
     publish(path, write, writer)
 

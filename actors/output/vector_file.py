@@ -9,6 +9,7 @@ format's README.md, Encodings.md and parquet.thrift (data page V1, PLAIN, levels
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.output.digests import DIGEST
 from actors.output.thrift import BINARY, I32, I64, LIST, STRUCT, List, Struct, decode, encode, varint
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+TEXTS_PROPERTY = "rayembed.texts"  # in the footer: where the digests of the rows' texts and the vectors' pages are
 
 _MAGIC = b"PAR1"
 _PAGE_BYTES = 1 << 20
@@ -34,11 +38,18 @@ _DEFINED = 3  # the level of an element that is there, in a list that is there; 
 
 
 def write(
-    file: BinaryIO, schema: pa.Schema, others: pa.Table, vectors: Vectors, properties: Mapping[str, str]
+    file: BinaryIO,
+    schema: pa.Schema,
+    others: pa.Table,
+    vectors: Vectors,
+    properties: Mapping[str, str],
+    digests: bytes = b"",
 ) -> None:
     """`others` and `vectors`, C-contiguous [rows, dim], as one row group; `schema` has "embedding" second.
 
-    Pages have checksums. `properties` go into the footer. Raises ValueError where the arrays do not fit the schema.
+    Pages have checksums. `properties` go into the footer. `digests`, of the rows' texts, 16 bytes each or none at
+    all, go between pages and footer, where readers of Parquet do not look. Raises ValueError where the arrays do
+    not fit the schema.
     """
     element, shape = schema.field("embedding").type, (len(others), schema.field("embedding").type.list_size)
     if vectors.shape != shape or not pa.from_numpy_dtype(vectors.dtype).equals(element.value_type):
@@ -50,13 +61,25 @@ def write(
     file.write(_MAGIC)
     file.write(body)
     start = end = len(_MAGIC) + len(body)
+    values = []  # where those of each page begin
     for page in _pages(vectors):
         for piece in page:
             file.write(piece)
             end += memoryview(piece).nbytes
+        values.append(end - memoryview(page[-1]).nbytes)
     chunk = _chunk(vectors, start, end - start)
+    if digests:
+        file.write(digests)
+        checksum = zlib.crc32(digests)
+        told = {"hash": DIGEST, "at": end, "crc32": checksum, "page_rows": _page_rows(vectors), "pages": values}
+        properties = {**properties, TEXTS_PROPERTY: json.dumps(told)}
     footer = encode(_footer(schema, len(vectors), [chunks[0], chunk, *chunks[1:]], end, properties))
     file.write(footer + struct.pack("<I", len(footer)) + _MAGIC)
+
+
+def _page_rows(vectors: Vectors) -> int:
+    dim: int = vectors.shape[1]
+    return max(1, _PAGE_BYTES // (dim * vectors.itemsize))
 
 
 def _written(table: pa.Table) -> tuple[bytes, list[Struct]]:
@@ -104,7 +127,7 @@ def _empty(schema: pa.Schema) -> Struct:
 def _pages(vectors: Vectors) -> Iterator[tuple[bytes, bytes, memoryview]]:
     """Header, levels and values of each page."""
     rows, dim = vectors.shape
-    step = max(1, _PAGE_BYTES // vectors[0].nbytes)
+    step = _page_rows(vectors)
     values = vectors.reshape(-1).view(np.uint8).data
     for start in range(0, rows, step):
         count = min(step, rows - start)

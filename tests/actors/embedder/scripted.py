@@ -98,14 +98,14 @@ def opened(texts: list[str]) -> OpenPart:
 
 async def deliver(lane: Lane, texts: list[str]) -> list[tuple[int, str, int | None]]:
     """The rejects; all other rows have the vector of their text."""
-    part = opened(texts)
-    window = Window()
+    part, window = opened(texts), lane._window
     window.add(part)
     batch = window.take(len(texts), 1 << 20)
     assert batch is not None
     lane.start()
     await lane.deliver(batch)
     assert part.complete
+    window.forget(part)
     good = [row for row in range(len(texts)) if row not in part._rejects]
     np.testing.assert_array_equal(part._vectors[good], vectors_of(texts, DIM)[good])
     return [(each.row, each.reason, each.status) for each in part._rejects.values()]

@@ -134,6 +134,6 @@ async def test_a_limit_in_tokens_is_learnt_from_what_the_server_says() -> None:
         return (400, f"Requested {tokens} tokens, max 400 tokens per request") if tokens > 400 else 200
 
     async with lane_to(say) as (lane, server):
-        assert await deliver(lane, ["word" * 25] * 64) == []
+        assert await deliver(lane, [f"{i:04d}" + "word" * 24 for i in range(64)]) == []
         assert [say(texts) == 200 for texts in server.asked] == [False] + [True] * (len(server.asked) - 1)
         lane.obey(Order(4, 1024, 1 << 20, version=1))

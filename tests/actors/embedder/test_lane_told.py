@@ -39,5 +39,5 @@ async def test_texts_that_the_server_has_cut_are_counted_where_it_cuts() -> None
 async def test_a_count_of_tokens_that_cannot_be_is_no_count(usage: int, tokens: int) -> None:
     async with lane_to(lambda _: 200) as (lane, server):
         server.usage = usage
-        await deliver(lane, ["x" * 80] * 10)
+        await deliver(lane, [f"{i:080d}" for i in range(10)])
         assert lane.report().tokens == tokens

@@ -71,7 +71,7 @@ async def test_it_is_rejected_where_that_is_wanted() -> None:
 
 
 async def test_many_that_are_too_long_stand_together_when_they_are_looked_for() -> None:
-    rows = [LONG if i % 16 == 5 else f"text {i}" for i in range(128)]
+    rows = [f"{i} {LONG}" if i % 16 == 5 else f"text {i}" for i in range(128)]
     async with lane_to(counts, truncate=False) as (lane, server):
         rejects = await deliver(lane, rows)
     assert [row for row, _, _ in rejects] == [i for i in range(128) if i % 16 == 5]

@@ -52,9 +52,9 @@ async def waits(event: asyncio.Task[bool]) -> bool:
 
 
 def corpus_of(count: int, seed: int = 0) -> list[str]:
-    """Lognormal lengths, as texts have."""
-    lengths = np.random.default_rng(seed).lognormal(np.log(240), 0.8, count).astype(int) + 1
-    return ["x" * min(4096, length) for length in lengths]
+    """Different texts of lognormal lengths, as texts have."""
+    lengths = np.random.default_rng(seed).lognormal(np.log(240), 0.8, count).astype(int) + 10
+    return [f"{seed:04d}{i:05d}".ljust(min(4096, length), "x") for i, length in enumerate(lengths)]
 
 
 def test_texts_of_similar_length_go_together() -> None:
@@ -69,9 +69,11 @@ def test_texts_of_similar_length_go_together() -> None:
 def test_a_few_requests_in_a_row_are_a_sample_of_the_corpus() -> None:
     window = Window()
     means = []
-    for i in range(40):
+    parts = 0
+    for _ in range(40):
         while window.rows < 8192:
-            window.add(open_part(corpus_of(1024, i), i))
+            parts += 1
+            window.add(open_part(corpus_of(1024, parts), parts))
         some = [batch for _ in range(8) if (batch := window.take(2048, 4096))]
         means.append(sum(batch.bytes for batch in some) / sum(len(batch) for batch in some))
     assert np.std(means) / np.mean(means) < 0.4  # drawn shortest first, it would be well above 1
@@ -93,7 +95,7 @@ def test_no_text_waits_for_long_while_others_come() -> None:
 
 
 def test_what_the_server_counts_as_a_token_sets_the_size() -> None:
-    window = window_of(open_part(["x" * 100] * 1000))
+    window = window_of(open_part([f"{i:0100d}" for i in range(1000)]))
     first = window.take(1000, 1000)
     for _ in range(200):
         window.calibrate(sent_bytes=1000, tokens=1000)  # a server that counts characters
@@ -194,7 +196,7 @@ def test_pieces_keep_to_a_servers_limit_and_together_are_the_batch(count: int, m
 
 
 def test_a_request_bound_by_tokens_is_a_multiple_of_a_servers_batch_and_one_bound_by_rows_is_not() -> None:
-    window = window_of(open_part(["x" * 100] * 1000))
+    window = window_of(open_part([f"{i:0100d}" for i in range(1000)]))
     by_tokens, by_rows = window.take(2048, 2500), window.take(50, NO_LIMIT)
     assert by_tokens is not None
     assert by_rows is not None
