@@ -248,7 +248,8 @@ class Report:
     send; CPU of this process; reading paused because finished parts were not yet written. `uptime_s` is since
     the embedder began: a driver that hears of it for the first time can tell whether it is itself the new one.
     `sent_at` is on the clock of the events in `endpoints`. `loop_s` is CPU of its event loop, cumulative;
-    `idle_cores` are those of its machine since the last report. `leaving`: it was told to stop.
+    `idle_cores` are those of its machine since the last report. `leaving`: it was told to stop. `rows_reused`: with
+    vectors of an earlier output, cumulative.
     """
 
     embedder: str
@@ -264,6 +265,7 @@ class Report:
     loop_s: float = 0.0
     idle_cores: float = 0.0
     leaving: bool = False
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +327,7 @@ class DriverStatus:
     Shares are of the embedders' time, `loop_share` that of their event loops' CPU. `wanted` are embedders by node,
     where the driver has heard of the node. `gpu` is the mean over the endpoints whose GPUs can be seen, of now;
     `gpu_mean` and `gpu_p10` are over the steady state, and `gpu_source` says where they were read last.
+    `rows_reused` have vectors of an earlier output.
     """
 
     endpoints: tuple[EndpointStatus, ...]
@@ -340,6 +343,7 @@ class DriverStatus:
     loop_share: float
     wanted: dict[str, int]
     gpu_source: str | None = None
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,12 +403,20 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Reuse:
+    """An earlier output, and the folder of the index of its texts."""
+
+    out: str
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """All that an embedder is told when it starts.
 
     `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
     `patience_s` is how long an endpoint may be away before the job gives up. `truncate`: texts that are too long
-    for the model are cut, not rejected. `prompt` goes before each text.
+    for the model are cut, not rejected. `prompt` goes before each text. `reuse`: vectors that are there already.
     """
 
     out: str
@@ -417,3 +429,4 @@ class JobSpec:
     patience_s: float
     truncate: bool = True
     prompt: str = ""
+    reuse: Reuse | None = None

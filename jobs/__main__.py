@@ -63,6 +63,7 @@ _KEYS = {
     "batch": ("input.batch", "--batch"),
     "limit": ("input.limit", "--limit"),
     "too_long": ("input.too_long", "--too-long"),
+    "reuse": ("input.reuse", "--reuse"),
     "prompt": ("vectors.prompt", "--prompt"),
     "prompt_name": ("vectors.prompt_name", "--prompt-name"),
     "dimensions": ("vectors.dimensions", "--dimensions"),
@@ -107,6 +108,7 @@ def cli() -> None:
     type=click.Choice(["truncate", "reject"]),
     help="What becomes of texts longer than the model takes.  [default: truncate]",
 )
+@click.option("--reuse", metavar="OLD_OUT", help="An earlier output: its vectors for texts that did not change.")
 @click.option("--prompt", metavar="TEXT", help="What goes before each text, as the model wants it.")
 @click.option("--prompt-name", metavar="NAME", help="One of the server's own prompts, by name.")
 @click.option("--dimensions", type=_COUNT, help="Shorten the vectors to so many (Matryoshka).  [default: all]")

@@ -49,7 +49,7 @@ class Progress:
 
 def rows_here(queue: QueueStatus, driver: DriverStatus) -> int:
     """Rows whose vectors have arrived, those of earlier runs included."""
-    return queue.rows_resumed + sum(endpoint.rows for endpoint in driver.endpoints)
+    return queue.rows_resumed + driver.rows_reused + sum(endpoint.rows for endpoint in driver.endpoints)
 
 
 def describe(driver: DriverStatus) -> str:

@@ -16,7 +16,7 @@ import psutil
 
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.errors import FAILED, INTERRUPTED, SOME_REJECTED, UserError
-from actors.messages import Columns, DriverStatus, Endpoint, JobSpec, Order, Orders, QueueStatus
+from actors.messages import Columns, DriverStatus, Endpoint, JobSpec, Order, Orders, QueueStatus, Reuse
 from actors.output.folder import finished_parts, sweep
 from actors.output.parts import PLAN_PROPERTY
 from actors.output.run_file import begin_run, fingerprint, identity
@@ -29,6 +29,7 @@ from jobs.probe import in_short
 from jobs.progress import Progress
 from jobs.ray_setup import connect
 from jobs.report import write_report
+from jobs.reuse import check_reuse, index_of, remove_index
 from jobs.settings import Settings
 from jobs.summary import Summary, summarise
 
@@ -92,7 +93,10 @@ def prepare(settings: Settings) -> Job:
             f"--batch {asked.batch}: the input has {plan.rows:,} rows, which are {plan.batches} batches of "
             f"{asked.rows_per_batch:,}; choose 1 to {plan.batches}"
         )
-    return Job(settings, out, plan, listing.columns, found)
+    job = Job(settings, out, plan, listing.columns, found)
+    if asked.reuse:
+        check_reuse(Path(asked.reuse), out, _identity(job))
+    return job
 
 
 def run(settings: Settings) -> Outcome:
@@ -107,6 +111,7 @@ def run(settings: Settings) -> Outcome:
         job.out.mkdir(parents=True, exist_ok=True)
         begin_run(job.out, run_identity)
         sweep(job.out, everything=False)
+        remove_index(job.out)  # of a job that was killed
     except OSError as error:
         raise UserError(
             f"cannot write to {job.out}: {error.strerror or error}; choose another -o", FAILED
@@ -117,10 +122,18 @@ def run(settings: Settings) -> Outcome:
         return _sum_up(job, before, None, seconds=0.0, interrupted=False)
     for server in job.found.servers:
         print(in_short(server), file=sys.stderr)
-    local = connect(settings.ray.address)
+    try:
+        reuse = index_of(Path(settings.input.reuse), job.out) if settings.input.reuse else None
+        return _on_ray(job, fingerprint(run_identity), reuse)
+    finally:
+        remove_index(job.out)
+
+
+def _on_ray(job: Job, plan_fingerprint: str, reuse: Reuse | None) -> Outcome:
+    local = connect(job.settings.ray.address)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has put its own over it
     try:
-        return _embed(job, fingerprint(run_identity), local)
+        return _embed(job, plan_fingerprint, reuse, local)
     finally:
         import ray
 
@@ -141,7 +154,7 @@ def _identity(job: Job) -> dict[str, Any]:
     )
 
 
-def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
+def _embed(job: Job, plan_fingerprint: str, reuse: Reuse | None, local: bool) -> Outcome:
     from jobs.pool import Pool
 
     bounds = Bounds(
@@ -152,7 +165,7 @@ def _embed(job: Job, plan_fingerprint: str, local: bool) -> Outcome:
     by_endpoint = {each.url: _bounds_of(each, bounds) for each in job.found.endpoints}
     size = job.settings.async_inference.actors if job.settings.async_inference.enabled else 1
     with _interrupts() as interrupted:
-        spec = _spec(job, plan_fingerprint, by_endpoint, size)
+        spec = _spec(job, plan_fingerprint, reuse, by_endpoint, size)
         pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size)
         began = time.monotonic()
         try:
@@ -180,7 +193,9 @@ def _bounds_of(endpoint: Endpoint, bounds: Bounds) -> Bounds:
     )
 
 
-def _spec(job: Job, plan_fingerprint: str, bounds: Mapping[str, Bounds], size: int | None) -> JobSpec:
+def _spec(
+    job: Job, plan_fingerprint: str, reuse: Reuse | None, bounds: Mapping[str, Bounds], size: int | None
+) -> JobSpec:
     starts = {url: POLICIES[DEFAULT_POLICY](each, None).start() for url, each in bounds.items()}
     return JobSpec(
         out=str(job.out),
@@ -198,6 +213,7 @@ def _spec(job: Job, plan_fingerprint: str, bounds: Mapping[str, Bounds], size: i
         patience_s=job.settings.patience_s,
         truncate=job.settings.input.too_long == "truncate",
         prompt=job.settings.vectors.prompt or "",
+        reuse=reuse,
     )
 
 

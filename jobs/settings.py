@@ -222,7 +222,8 @@ class Input(_Model):
     """The corpus. `batch` is 1-based, in steps of `rows_per_batch` rows; None for `batch` or `limit` is all.
 
     `too_long`: what becomes of a text that is longer than the model takes. `text_files`: in a file of plain text,
-    its lines are the texts, or the whole of it is one.
+    its lines are the texts, or the whole of it is one. `reuse`: an earlier output, whose vectors are taken for the
+    texts that it has.
     """
 
     paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
@@ -234,6 +235,7 @@ class Input(_Model):
     limit: Count | None = None
     too_long: TooLong = "truncate"
     text_files: TextFiles = "lines"
+    reuse: Location | None = None
 
 
 class Output(_Model):

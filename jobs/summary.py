@@ -18,8 +18,11 @@ class Summary:
 
     Once `complete`, `rows_total` = `rows_embedded` by this run + `rows_resumed`, which were already there,
     + `rows_rejected` by this run or an earlier one; with `--batch N` these cover the other batches too. `seconds`
-    is from the first lease to the last durable part, and rates are over it. `unique_texts` counts texts sent; of
-    `rows_truncated` only the beginning was.
+    is from the first lease to the last durable part, and rates are over it.
+
+    `rows_embedded` = `unique_texts`, which were sent, + `rows_fanned_out`, which have the text of one of these,
+    + `rows_reused`, with the vector of an earlier output; these three are what the embedders told, so that the last
+    moment of a killed one is in none. Of `rows_truncated` only the beginning of the text was embedded.
     """
 
     complete: bool
@@ -29,6 +32,8 @@ class Summary:
     rows_resumed: int
     rows_truncated: int
     unique_texts: int
+    rows_fanned_out: int
+    rows_reused: int
     tokens: int
     seconds: float
     rows_per_s: float
@@ -84,6 +89,8 @@ def summarise(
         rows_resumed=rows_there - rejects_there - embedded,
         rows_truncated=sum(endpoint.truncated for endpoint in endpoints),
         unique_texts=sum(endpoint.unique_texts for endpoint in endpoints),
+        rows_fanned_out=sum(endpoint.rows - endpoint.unique_texts for endpoint in endpoints),
+        rows_reused=driver.rows_reused if driver else 0,
         tokens=tokens,
         seconds=round(seconds, 3),
         rows_per_s=round(embedded / seconds, 1) if seconds else 0.0,
@@ -121,6 +128,11 @@ def in_words(summary: Summary, out: Path) -> str:
         f"{summary.requests:,} requests, {summary.retries:,} retries, {summary.cpu_seconds:.1f} CPU-s",
         f"bound by: {summary.bound_by or 'nothing'} ({summary.advice})",
     ]
+    if summary.rows_fanned_out or summary.rows_reused:
+        lines.append(
+            f"{summary.unique_texts:,} texts sent; {summary.rows_fanned_out:,} rows have the same text as another, "
+            f"{summary.rows_reused:,} the vector of an earlier output"
+        )
     if summary.rows_truncated:
         lines.append(
             f"{summary.rows_truncated:,} of these texts were too long for the model: only their beginning was sent"

@@ -53,6 +53,8 @@ class _Endpoint:
     version: int = 1  # of the decision's setting
     completions: list[Completion] = field(default_factory=list)  # since the last tick
     failures: list[Failure] = field(default_factory=list)
+    copies: int = 0  # rows that got a vector without being sent, since the last tick
+    rows_in_tick: int = 0
     rows_per_s: float = 0.0
     tokens_per_s: float = 0.0
     answers: int = 0
@@ -83,6 +85,7 @@ class Controller:
         }
         self._embedders: dict[str, _Embedder] = {}
         self._gone_cpu_s = 0.0
+        self._gone_reused = 0  # rows
         self._began: float | None = None
         self._first_answer: float | None = None
         self._now = 0.0
@@ -100,6 +103,7 @@ class Controller:
         known = self._embedders.get(report.embedder)
         if known is None or known.report.incarnation != report.incarnation:
             self._gone_cpu_s += known.report.cpu_s if known else 0.0
+            self._gone_reused += known.report.rows_reused if known else 0
             known = self._embedders[report.embedder] = _Embedder(report, now)
         if (passed := report.uptime_s - known.report.uptime_s) > 0:
             known.loop_share = (report.loop_s - known.report.loop_s) / passed
@@ -133,7 +137,7 @@ class Controller:
                 self._gpu_samples.append(self._gpu.utilisation)
         starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(alive)
         self._starved_seen = self._starved_s()
-        rows = sum(endpoint.rows for endpoint in self._endpoints.values())
+        rows = self._rows_reused() + sum(endpoint.rows for endpoint in self._endpoints.values())
         self._size.look(_loads(alive.values()), (rows - self._rows_seen) / seconds, now)
         self._rows_seen = rows
         lines = []
@@ -163,10 +167,13 @@ class Controller:
             loop_share=min(1.0, sum(each.report.loop_s for each in counted) / elapsed),
             wanted=self._size.wanted,
             gpu_source=self._gpu_source,
+            rows_reused=self._rows_reused(),
         )
 
     def _count(self, endpoint: _Endpoint, before: EndpointReport | None, now: EndpointReport) -> None:
         endpoint.answers += now.answers - (before.answers if before else 0)
+        if before:
+            endpoint.copies += (now.rows - before.rows) - (now.unique_texts - before.unique_texts)
         endpoint.rows += now.rows - (before.rows if before else 0)
         endpoint.unique_texts += now.unique_texts - (before.unique_texts if before else 0)
         endpoint.tokens += now.tokens - (before.tokens if before else 0)
@@ -194,6 +201,9 @@ class Controller:
     def _left(self, now: float) -> list[_Embedder]:
         """Those that were told to stop only just now."""
         return [each for each in self._embedders.values() if each.report.leaving and now - each.heard <= SILENT_S]
+
+    def _rows_reused(self) -> int:
+        return self._gone_reused + sum(each.report.rows_reused for each in self._embedders.values())
 
     def _starved_s(self) -> float:
         return sum(each.report.starved_s for each in self._embedders.values())
@@ -235,10 +245,10 @@ class Controller:
             gpu=gpu,
             allowance=endpoint.allowance,
         )
-        endpoint.completions, endpoint.failures = [], []
-        rows = sum(event.rows for event in seen.completions)
+        endpoint.rows_in_tick = endpoint.copies + sum(event.rows for event in seen.completions)
+        endpoint.completions, endpoint.failures, endpoint.copies = [], [], 0
         tokens = sum(event.tokens for event in seen.completions)
-        endpoint.rows_per_s += RATE_SMOOTHING * (rows / seconds - endpoint.rows_per_s)
+        endpoint.rows_per_s += RATE_SMOOTHING * (endpoint.rows_in_tick / seconds - endpoint.rows_per_s)
         endpoint.tokens_per_s += RATE_SMOOTHING * (tokens / seconds - endpoint.tokens_per_s)
         return seen
 
@@ -263,7 +273,7 @@ class Controller:
             "inflight": seen.inflight,
             "batch_rows": setting.batch_rows,
             "batch_tokens": setting.batch_tokens,
-            "rows_per_s": round(sum(event.rows for event in seen.completions) / seen.seconds, 1),
+            "rows_per_s": round(endpoint.rows_in_tick / seen.seconds, 1),
             "tokens_per_s": round(sum(event.tokens for event in seen.completions) / seen.seconds, 1),
             "gpu_util": round(seen.gpu.utilisation, 3) if seen.gpu else None,
             "gpu_source": seen.gpu.source if seen.gpu else None,

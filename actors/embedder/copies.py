@@ -170,16 +170,20 @@ class Copies:
         """The copies that waited for `batch`, by part: their rows in it, and which texts of `batch` they have."""
         if not self._waiting:
             return
-        found: list[tuple[int, int]] = []
+        found: list[int] = []
+        of: list[int] = []
         at = 0
         for each in batch.places:
             base = self._number_of[each.part] << _ROW_BITS
             for row in each.rows.tolist():
-                found += [(place, at) for place in self._waiting.pop(base + row, ())]
+                if waiting := self._waiting.pop(base + row, None):
+                    found += waiting
+                    of += [at] * len(waiting)
                 at += 1
         if not found:
             return
-        places, texts = np.array(sorted(found), np.int64).T
+        order = np.argsort(found)
+        places, texts = np.array(found)[order], np.array(of)[order]
         numbers, rows = places >> _ROW_BITS, places & _ROW
         edges = np.flatnonzero(np.diff(numbers)) + 1
         for start, stop in pairwise((0, *edges.tolist(), len(places))):
@@ -188,10 +192,8 @@ class Copies:
             yield part, rows[start:stop], texts[start:stop]
 
     def _keep(self, part: OpenPart, row: int) -> None:
-        rows = np.array([row])
-        digest = part.digests(rows)[0]
-        reject = part.reject_of(row)
-        vector = None if reject else part.vectors(rows)[0]
+        digest, reject = part.digest_of(row), part.reject_of(row)
+        vector = None if reject else part.vectors(row)
         by, cut = part.settled_by(row), part.is_cut(row)
         slot, gone = self._kept.put(digest, part.text(row), vector, reject, by, cut=cut)
         for each in gone:

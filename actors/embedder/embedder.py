@@ -279,12 +279,12 @@ class Embedder:
             for url, order in (orders.by_endpoint if orders else {}).items():
                 self._lanes[url].obey(order)
             await asyncio.sleep(REPORT_S)
-            rows = self._delivered() - sum(each.rows for each in report.endpoints)
+            rows = self._delivered() - report.rows_reused - sum(each.rows for each in report.endpoints)
             rate = rows / (time.monotonic() - reported)
             self._rows_per_s += RATE_SMOOTHING * (rate - self._rows_per_s)
 
     def _delivered(self) -> int:
-        return sum(lane.rows for lane in self._lanes.values())
+        return self._intake.rows_reused + sum(lane.rows for lane in self._lanes.values())
 
     def _summarise(self) -> Report:
         return Report(
@@ -301,6 +301,7 @@ class Embedder:
             loop_s=time.thread_time() - self._thread_s,
             idle_cores=self._machine.idle_cores(),
             leaving=self._stopping,
+            rows_reused=self._intake.rows_reused,
         )
 
     def _gauged(self, report: EndpointReport) -> EndpointReport:

@@ -13,6 +13,7 @@ from actors.corpus.source import open_source
 from actors.corpus.storage import bare, reason
 from actors.embedder.blocks import Blocks
 from actors.embedder.open_part import OpenPart
+from actors.embedder.reuse import OldVectors
 from actors.errors import FAILED, UserError
 from actors.messages import JobSpec, Lease, Part, SourceFile
 
@@ -26,6 +27,12 @@ class Intake:
         self._path = ""
         self._blocks = Blocks()
         self._reader: Reader | None = None
+        self._old: OldVectors | None = None
+
+    @property
+    def rows_reused(self) -> int:
+        """Rows that came with a vector of an earlier output."""
+        return self._old.rows if self._old else 0
 
     async def parts(self, lease: Lease) -> AsyncIterator[OpenPart]:
         """The parts of `lease`, each as soon as it is read. Raises UserError when the input cannot be read."""
@@ -37,6 +44,8 @@ class Intake:
         self._thread.shutdown(cancel_futures=True)
         if self._reader:
             self._reader.close()
+        if self._old:
+            self._old.close()
 
     def _open(self, file: SourceFile, part: Part) -> OpenPart:
         try:
@@ -46,7 +55,11 @@ class Intake:
             raise UserError(f"input {bare(file.path)} cannot be read: {why}", FAILED) from error
         if prompt := self._spec.prompt:
             rows.texts = [prompt + text if text else text for text in rows.texts]
-        return OpenPart(part, rows, self._spec.dim, self._spec.dtype, self._blocks)
+        opened = OpenPart(part, rows, self._spec.dim, self._spec.dtype, self._blocks)
+        if self._spec.reuse:
+            self._old = self._old or OldVectors(self._spec.reuse)
+            self._old.give(opened)
+        return opened
 
     def _read(self, file: SourceFile, part: Part) -> Rows:
         if self._reader is None or self._path != file.path:

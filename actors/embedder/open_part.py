@@ -82,6 +82,9 @@ class OpenPart:
         """What stands for the texts of some sendable rows, 16 bytes each."""
         return self._digests if len(rows) == len(self._digests) else [self._digests[row] for row in rows.tolist()]
 
+    def digest_of(self, row: int) -> bytes:
+        return self._digests[row]
+
     def take_over(self, known: Iterable[tuple[Ints, npt.NDArray[np.floating]]]) -> int:
         """Take vectors that are known before any row was sent: rows, [n], and theirs, [n, dim]. How many it took.
 
@@ -135,8 +138,8 @@ class OpenPart:
     def is_cut(self, row: int) -> bool:
         return row in self._cut
 
-    def vectors(self, rows: Ints) -> npt.NDArray[np.floating]:
-        """Those of settled rows, [len(rows), dim], of the output's type."""
+    def vectors(self, rows: Ints | int) -> npt.NDArray[np.floating]:
+        """Those of settled rows, [len(rows), dim], or that of one, [dim], of the output's type."""
         vectors: npt.NDArray[np.floating] = self._vectors[rows]
         return vectors
 

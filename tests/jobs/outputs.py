@@ -90,7 +90,8 @@ def build(
     spec = JobSpec(str(out), (), columns, DIM, dtype, properties, Orders({}), 1.0)
     random = np.random.default_rng(7)
     for part in PARTS:
-        texts = [None if part.first_row + row in rejected else "text" for row in range(part.rows)]
+        numbers = range(part.first_row, part.first_row + part.rows)
+        texts = [None if number in rejected else f"text {number}" for number in numbers]
         rows = Rows(
             texts=texts,
             ids=None if ids is None else ids.slice(part.first_row, part.rows),

@@ -26,6 +26,8 @@ def summary(**changes: Any) -> Summary:
         rows_resumed=0,
         rows_truncated=0,
         unique_texts=380_000,
+        rows_fanned_out=620_000,
+        rows_reused=0,
         tokens=62_000_000,
         seconds=90.0,
         rows_per_s=11_111.1,

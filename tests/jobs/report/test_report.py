@@ -29,6 +29,7 @@ NOTHING_LEFT = summary(
     rows_resumed=1_000_000,
     rows_truncated=0,
     unique_texts=0,
+    rows_fanned_out=0,
     tokens=0,
     seconds=0.0,
     rows_per_s=0.0,

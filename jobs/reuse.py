@@ -1,0 +1,83 @@
+"""`--reuse OLD_OUT`: may the vectors of an earlier output be taken, and where in it those of a text are."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from actors.errors import FAILED, UserError
+from actors.messages import Reuse
+from actors.output.digests import Words
+from actors.output.folder import part_names
+from actors.output.old_part import OldPart
+from actors.output.run_file import plan_of, read_run
+from actors.output.text_index import build
+
+INDEX = "_reuse"  # in the output folder, while the job runs: every node sees it
+
+_ALIKE = ("model", "dim", "normalisation", "prompt")  # of two runs that make the same vector of a text
+
+
+def check_reuse(old: Path, out: Path, run: dict[str, Any]) -> None:
+    """Raises UserError, naming the difference, when vectors in `old` are not those that `run` would bring."""
+    there = _run_in(old)
+    if old.resolve() == out.resolve():
+        raise UserError(f"--reuse {old}: is the output folder itself; what is there is kept without it")
+    for key in _ALIKE:
+        if there.get(key) != run[key]:
+            raise UserError(
+                f"--reuse {old}: its vectors are of {key} {_shown(there.get(key))}, those of this run of "
+                f"{_shown(run[key])}; run without --reuse"
+            )
+    if (there["dtype"], run["dtype"]) == ("float16", "float32"):
+        raise UserError(
+            f"--reuse {old}: its vectors are float16, less precise than float32; run with --dtype float16, or "
+            "without --reuse"
+        )
+
+
+def index_of(old: Path, out: Path) -> Reuse:
+    """Make the index of the texts in `old`, in `out`. Raises UserError when `old` does not say which they are."""
+    run = _run_in(old)
+    plan = plan_of(run)
+    there = part_names(old)
+    indexes = [index for index in range(plan.parts) if plan.part(index).name in there]
+
+    def parts() -> Iterator[tuple[int, Words]]:
+        for index in indexes:
+            with closing(OldPart(old / plan.part(index).name, run["dim"], run["dtype"])) as part:
+                yield index, part.digests()
+
+    try:
+        texts = build(out / INDEX, parts(), plan.rows)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out / INDEX}: {error.strerror or error}; it takes 24 bytes a row of {old}",
+            FAILED,
+        ) from error
+    if not texts:
+        raise UserError(f"--reuse {old}: there is no vector in it; run without --reuse")
+    print(f"reuse: {old} has vectors of {texts:,} different texts", file=sys.stderr)
+    return Reuse(str(old.absolute()), str(out / INDEX))
+
+
+def remove_index(out: Path) -> None:
+    """When no embedder needs it any more."""
+    shutil.rmtree(out / INDEX, ignore_errors=True)
+
+
+def _run_in(old: Path) -> dict[str, Any]:
+    run = read_run(old)
+    if run is None:
+        raise UserError(f"--reuse {old}: no output of a run is there; name the -o of one")
+    if run.get("dtype") not in ("float32", "float16") or not isinstance(run.get("dim"), int):
+        raise UserError(f"--reuse {old}: its _run.json does not say what its vectors are; run without --reuse")
+    return run
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)
