@@ -114,13 +114,17 @@ class Copies:
             part.refuse(rows, reason, status, detail)
 
     def forget(self, part: OpenPart) -> None:
-        """A complete part is about to be closed: keep what repeated in it."""
+        """A complete part is about to be closed: keep what repeated in it, and others while there is room."""
         number = self._number_of.pop(part)
         del self._sources[number]
-        digests = part.digests(self._firsts.pop(number))
-        deque(map(self._first.__delitem__, digests), maxlen=0)
-        for row in sorted(self._repeated.pop(number, ())):
+        firsts, repeated = self._firsts.pop(number), self._repeated.pop(number, set())
+        deque(map(self._first.__delitem__, part.digests(firsts)), maxlen=0)
+        for row in sorted(repeated):
             self._keep(part, row)
+        if self._kept.has_room:
+            for row in firsts.tolist():
+                if row not in repeated and self._kept.has_room:
+                    self._keep(part, row)
 
     def _compared(self, part: OpenPart, copies: Ints, origins: Ints) -> Mask:
         """Which rows of `part` have the very text of the place that their digest led to."""

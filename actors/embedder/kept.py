@@ -1,4 +1,4 @@
-"""What became of texts that came more than once, kept when the parts they came in are closed."""
+"""What became of texts, kept for those to come when the parts that they came in are closed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
+from actors.embedder.blocks import Blocks
 from actors.output.parts import Reject
 
 _TEXT_SHARE = 4  # texts take at most one byte for so many bytes of vectors
@@ -16,15 +17,17 @@ Ints = npt.NDArray[np.int64]
 
 
 class Kept:
-    """Holds at most `most_bytes` of vectors, and a quarter of that of texts; what was asked for longest ago goes.
+    """Holds at most `most_bytes` of vectors, and a quarter of that of texts.
 
-    Only what repeats comes here: of real documentation that is found again as often as if everything were kept, and
-    a corpus without repeats pays nothing.
+    Once that is full only texts that repeated come in, and what was asked for longest ago goes: of real
+    documentation as much is found again as if everything came in, and a corpus without repeats pays nothing.
     """
 
     def __init__(self, most_bytes: int = 0, dim: int = 1, dtype: str = "float32") -> None:
-        slots = most_bytes // (dim * np.dtype(dtype).itemsize)
-        self._vectors = np.empty((slots, dim), dtype)  # pages that were never written take no memory
+        row_bytes = dim * np.dtype(dtype).itemsize
+        slots = most_bytes // row_bytes
+        block = Blocks().take(slots * row_bytes)  # what of it was never written takes no memory
+        self._vectors = block[: slots * row_bytes].view(dtype).reshape(slots, dim)
         self._texts = [""] * slots
         self._by = [0] * slots
         self._cut = [False] * slots
@@ -33,6 +36,11 @@ class Kept:
         self._most_text_bytes = most_bytes // _TEXT_SHARE
         self._text_bytes = 0
         self._free = list(range(slots))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether anything comes in."""
+        return bool(self._free) and self._text_bytes < self._most_text_bytes
 
     def put(
         self, digest: bytes, text: str, vector: Vector | None, reject: Reject | None, by: int, *, cut: bool

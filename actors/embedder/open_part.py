@@ -37,7 +37,9 @@ class OpenPart:
         self._dtype = np.dtype(np.float16 if dtype == "float16" else np.float32)
         self._blocks = blocks or Blocks()
         self._rejects: dict[int, Reject] = {}
-        self._by = np.zeros(part.rows, np.uint8)  # the number of whoever settled a row that was sent; 0: nobody yet
+        self._by = np.zeros(
+            part.rows, np.uint16
+        )  # the number of whoever settled a row that was sent; 0: nobody yet
         self._cut: set[int] = set()
         self.lengths, self._digests = _weighed(rows.texts)
         self.sendable: Ints = np.arange(part.rows, dtype=np.int64)

@@ -64,7 +64,10 @@ def begin_run(out: Path, run: dict[str, Any]) -> None:
     there = read_run(out)
     if there is not None:
         if difference := _first_difference(there, run):
-            raise UserError(f"{out} holds another run ({difference}); choose another -o, or delete that folder")
+            grown = f" (with --reuse {out} only new texts are sent)" if difference.startswith("input") else ""
+            raise UserError(
+                f"{out} holds another run ({difference}); choose another -o{grown}, or delete that folder"
+            )
         return
     if part_names(out):
         raise UserError(f"{out} holds part files but no {RUN_FILE}; choose another -o, or delete that folder")

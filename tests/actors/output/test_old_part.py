@@ -6,7 +6,9 @@ import io
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,6 +53,16 @@ def test_any_rows_are_the_ones_that_were_written(
     np.testing.assert_array_equal(np.concatenate([read for _, read in found]), vectors[rows])
     assert [i for run, _ in found for i in range(run.start, run.stop)] == list(range(len(rows)))
     assert pq.read_table(path).num_rows == shape[0]
+
+
+def test_readers_of_parquet_do_not_see_the_digests(tmp_path: Path) -> None:
+    vectors = write(tmp_path / "part.parquet", 5000, 256, "float32")
+    path = str(tmp_path / "part.parquet")
+    assert pl.read_parquet(path).columns == pq.read_schema(path).names == ["id", "embedding"]
+    np.testing.assert_array_equal(np.array(pl.read_parquet(path)["embedding"].to_list(), np.float32), vectors)
+    by_duckdb = duckdb.sql(f"select embedding from read_parquet('{path}') order by id").fetchall()
+    np.testing.assert_array_equal(np.array([row[0] for row in by_duckdb], np.float32), vectors)
+    assert pq.ParquetFile(path, page_checksum_verification=True).read()["id"].to_pylist() == list(range(5000))
 
 
 def test_a_part_that_does_not_say_what_its_texts_are_is_refused_by_name(tmp_path: Path) -> None:
