@@ -6,4 +6,4 @@ cd "$root"
 
 install test
 say "running the tests"
-"$python" -m pytest "$@"
+"$python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"  # they mostly wait
