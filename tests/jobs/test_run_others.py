@@ -78,9 +78,7 @@ def test_a_run_with_ollama_that_may_not_cut(rayembed: Any, tmp_path: Any, server
 
 
 @pytest.mark.parametrize("version", ["1.8.3", "1.9.3"])
-def test_a_run_with_tei_that_takes_small_bodies_and_few_inputs(
-    rayembed: Any, tmp_path: Any, version: str
-) -> None:
+def test_a_run_with_tei_that_takes_small_bodies_and_few_inputs(rayembed: Any, tmp_path: Any, version: str) -> None:
     rows = texts(700)
     with TEIServer(most_bytes=2000, client_batch=24, version=version) as fake:
         _rows(rayembed, tmp_path, fake.url, rows)
