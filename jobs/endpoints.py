@@ -140,7 +140,9 @@ def overridden(description: Description, asked: EndpointSettings) -> Description
     """With what the settings say instead of what was found."""
     given = {key: value for key, value in asked.model_dump().items() if value is not None}
     limits = {each.name: given[each.name] for each in fields(Limits) if each.name in given}
-    told = dict.fromkeys((*limits, *({"route", "encoding"} & given.keys())), "set")
+    told = dict.fromkeys((*limits, *({"route"} & given.keys())), "set")
+    if "encoding" in given:
+        told["encodings"] = "set"
     return replace(
         description,
         route=given.get("route", description.route),

@@ -71,7 +71,7 @@ def facts(server: Server) -> list[Fact]:
         Fact("dimensions", str(server.vectors.shape[1]), _ASKED),
         Fact("vector length", f"{lengths.min():.4g} to {lengths.max():.4g}", _ASKED),
         Fact("route", endpoint.route, told.get("route", _KNOWN)),
-        Fact("encoding", endpoint.encoding, told.get("encoding", _ASKED)),
+        Fact("encoding", endpoint.encoding, told.get("encodings", _ASKED)),
         *limits(server),
         Fact("long texts", _long_texts(server), told.get("cuts_long_texts", _KNOWN)),
         Fact("batching", description.batching, told.get("batching", _KNOWN)),

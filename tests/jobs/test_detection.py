@@ -83,6 +83,7 @@ def test_vllm(suffix: str) -> None:
         server = found(vllm.url + suffix)
         assert_vectors(server, PLAIN)
         assert server.description.server == "vLLM 0.32.0"
+        assert server.description.told["server"] == "/version"
         endpoint = server.endpoint
         assert (endpoint.dialect, endpoint.model) == ("vllm", "test-embedder")
         assert endpoint.route == f"{vllm.url}/v1/embeddings"
@@ -105,6 +106,7 @@ def test_tei(suffix: str) -> None:
         server = found(tei.url + suffix)
         assert_vectors(server, PLAIN)
         assert server.description.server == "TEI 1.9.3"
+        assert server.description.told["server"] == "/info"
         endpoint = server.endpoint
         assert (endpoint.dialect, endpoint.model) == ("tei", "test-embedder")
         assert (endpoint.route, endpoint.encoding) == (f"{tei.url}/v1/embeddings", "base64")

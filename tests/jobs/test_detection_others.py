@@ -81,6 +81,7 @@ def test_llamacpp(servers: Servers, suffix: str) -> None:
     assert found.endpoint.limits == Limits(tokens_per_text=2048)
     assert found.description.dim == 32
     assert "llama.cpp b7000" in found.description.server
+    assert found.description.told["server"] == "/props"
     assert_own_vectors(found)
     assert fake.asked.routes() == {"/v1/embeddings"}
 
@@ -124,6 +125,7 @@ def test_ollama(servers: Servers, suffix: str) -> None:
     assert found.endpoint.limits == Limits(tokens_per_text=512)
     assert found.description.dim == 32
     assert "Ollama 0.33.0" in found.description.server
+    assert found.description.told["server"] == "/api/version"
     assert_own_vectors(found)
     assert fake.asked.routes() == {"/v1/embeddings"}
 

@@ -72,5 +72,5 @@ def _described(base: str, models: list[_Model], model: str) -> Description:
         f"wants {_SORTED * batch} texts in flight",
         takes=frozenset({"dimensions"}),
         limits=Limits(texts_per_request=_MOST_TEXTS, texts_in_flight=_MOST_QUEUED),
-        told={"models": page, "batching": page},
+        told={"server": page, "models": page, "batching": page},
     )

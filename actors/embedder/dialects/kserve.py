@@ -157,7 +157,10 @@ def _describe_server(base: str, server: _Server | None, names: tuple[str, ...], 
         encodings=("",),
         models=names,
         limits=Limits(bytes_per_request=_MOST_BYTES if is_triton else None),
-        told={"models": "/v2/repository/index"} if names else {},
+        told={
+            **({"server": "/v2"} if server else {}),
+            **({"models": "/v2/repository/index"} if names else {}),
+        },
     )
 
 

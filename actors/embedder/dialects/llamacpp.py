@@ -66,6 +66,7 @@ class LlamaCpp:
             "dim": "/v1/models" if meta and meta.n_embd > 0 else "",
             "tokens_per_text": page if context > 0 else "",
             "batching": "/props" if props else "",
+            "server": "/props" if props else "/v1/models",
         }
         slots = f"up to {props.total_slots} slots" if props and props.total_slots > 0 else "its slots"
         return Description(

@@ -82,6 +82,7 @@ class Ollama:
         dim, context = _number(info, "embedding_length"), _number(info, "context_length")
         where = {
             "models": "/api/tags" if tags else "",
+            "server": "/api/version" if version else "/api/tags",
             "dim": "/api/show" if dim else "",
             "tokens_per_text": "/api/show" if context else "",
         }

@@ -54,8 +54,10 @@ class SGLang:
             texts_in_flight=arguments.max_queued_requests,
             tokens_per_gpu_batch=arguments.max_prefill_tokens,
         )
+        page = "/v1/models" if models else "/model_info"
         told_by = {
-            "models": ("/v1/models" if models else "/model_info", names),
+            "server": ("/server_info" if arguments.version else page, names),
+            "models": (page, names),
             "tokens_per_text": ("/v1/models", limits.tokens_per_text),
             "texts_in_flight": ("/server_info", limits.texts_in_flight),
             "tokens_per_gpu_batch": ("/server_info", limits.tokens_per_gpu_batch),

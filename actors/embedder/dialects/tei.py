@@ -48,6 +48,7 @@ class TEI:
         if info is None:
             return None
         said = [
+            "server",
             "models",
             "batching",
             "tokens_per_text",

@@ -63,6 +63,9 @@ class VLLM:
         if not models or not any(each.max_model_len for each in models):
             return None
         version = told((yield Request("GET", f"{root(url)}/version")), _version)
+        where = {"server": "/version" if version else "/v1/models", "models": "/v1/models"}
+        if longest:
+            where["tokens_per_text"] = "/v1/models"
         return Description(
             server=f"vLLM {version.version}" if version else "vLLM",
             route=f"{v1(url)}/embeddings",
@@ -81,7 +84,7 @@ class VLLM:
                 ),
             ),
             limits=Limits(tokens_per_text=longest),
-            told={"models": "/v1/models", **({"tokens_per_text": "/v1/models"} if longest else {})},
+            told=where,
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:
