@@ -6,4 +6,8 @@ cd "$root"
 
 install test
 say "running the tests"
-"$python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"  # they mostly wait
+run() {
+    "$python" -m pytest "$@" || (($? == 5)) # 5: none of these was asked for
+}
+run -m "not alone" --numprocesses auto --maxprocesses 4 --dist loadfile "$@" # most of them wait
+run -m alone "$@" # they count what a server refused, and that depends on how busy the machine is

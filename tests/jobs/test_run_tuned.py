@@ -16,6 +16,8 @@ from tests.servers.gpu.oracle import lognormal
 
 ROWS = 30_000
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("profile", "fields"),

@@ -72,6 +72,7 @@ def test_triton_tells_all() -> None:
     assert found.takes == frozenset()
     page = "/v2/models/embedder"
     assert found.told == {
+        "server": "/v2",
         "models": "/v2/repository/index",
         "encodings": page,
         "dim": page,

@@ -37,6 +37,7 @@ def test_it_is_known_by_its_pages() -> None:
     assert found.takes == {"raw"}
     assert "up to 4 slots" in found.batching
     assert found.told == {
+        "server": "/props",
         "models": "/v1/models",
         "dim": "/v1/models",
         "tokens_per_text": "/props",
@@ -48,11 +49,16 @@ def test_either_page_is_enough() -> None:
     by_models = described_by(DIALECT, {"/v1/models": MODELS})
     assert by_models
     assert (by_models.server, by_models.dim, by_models.limits.tokens_per_text) == ("llama.cpp", 384, 2048)
-    assert by_models.told == {"models": "/v1/models", "dim": "/v1/models", "tokens_per_text": "/v1/models"}
+    assert by_models.told == {
+        "server": "/v1/models",
+        "models": "/v1/models",
+        "dim": "/v1/models",
+        "tokens_per_text": "/v1/models",
+    }
     by_props = described_by(DIALECT, {"/props": PROPS}, model="x")
     assert by_props
     assert (by_props.models, by_props.dim) == ((), None)
-    assert by_props.told == {"tokens_per_text": "/props", "batching": "/props"}
+    assert by_props.told == {"server": "/props", "tokens_per_text": "/props", "batching": "/props"}
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,12 @@ def test_the_only_model_that_embeds_is_the_one() -> None:
     own = found.suiting(Wanted(truncate=False))
     assert (own.route, own.encodings) == ("http://host/api/embed", ("float",))
     assert found.suiting(Wanted(dimensions=8)).route == found.route
-    assert found.told == {"models": "/api/tags", "dim": "/api/show", "tokens_per_text": "/api/show"}
+    assert found.told == {
+        "server": "/api/version",
+        "models": "/api/tags",
+        "dim": "/api/show",
+        "tokens_per_text": "/api/show",
+    }
 
 
 def test_of_several_none_is_chosen() -> None:
@@ -102,7 +107,11 @@ def test_what_is_no_length_is_left_out(length: object) -> None:
     info = {"general.architecture": "x", "x.embedding_length": length, "x.context_length": length}
     found = server({"a": {"capabilities": ["embedding"], "model_info": info}})
     assert found
-    assert (found.dim, found.limits, found.told) == (None, Limits(), {"models": "/api/tags"})
+    assert (found.dim, found.limits, found.told) == (
+        None,
+        Limits(),
+        {"server": "/api/version", "models": "/api/tags"},
+    )
 
 
 def test_it_is_known_without_its_front_page_and_by_nothing_less() -> None:

@@ -40,6 +40,7 @@ def test_its_pages_tell_what_it_takes() -> None:
     assert found.cuts_long_texts is True
     assert found.limits == Limits(tokens_per_text=511, texts_in_flight=300, tokens_per_gpu_batch=16384)
     assert found.told == {
+        "server": "/server_info",
         "models": "/v1/models",
         "tokens_per_text": "/v1/models",
         "texts_in_flight": "/server_info",

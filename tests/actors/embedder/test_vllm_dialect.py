@@ -67,7 +67,7 @@ def test_it_is_known_by_its_models_and_tells_its_version() -> None:
     assert (found.encodings[0], found.counted) == ("bytes_only", "base64")
     assert found.models == ("BAAI/bge-m3",)
     assert found.limits == Limits(tokens_per_text=8192)
-    assert found.told == {"models": "/v1/models", "tokens_per_text": "/v1/models"}
+    assert found.told == {"server": "/version", "models": "/v1/models", "tokens_per_text": "/v1/models"}
     assert found.cuts_long_texts is False
 
 
