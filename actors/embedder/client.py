@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.answer_time import MOST_S
+from actors.embedder.bodies import Bodies
 from actors.embedder.dialects import DIALECTS, Answer, Decoding, Reply, Request
 from actors.embedder.dialects.errors import fault
 from actors.embedder.dialects.headers import allowance
@@ -30,8 +31,8 @@ _COUNTED_EVERY = 32  # requests: of answers that do not tell the tokens, one tha
 class EmbeddingClient:
     """Sends requests to one endpoint. Must be used inside one event loop; close it with `aclose`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Raises UserError when the variable that should hold the key is not set."""
+    def __init__(self, endpoint: Endpoint, bodies: Bodies | None = None) -> None:
+        """`bodies` is shared by the clients of a process. Raises UserError when the key's variable is not set."""
         self.endpoint = endpoint
         self.allowance: Allowance | None = None  # what the server last said may still be asked
         self._dialect = DIALECTS[endpoint.dialect]
@@ -41,7 +42,7 @@ class EmbeddingClient:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if endpoint.api_key_env:
             headers["authorization"] = f"Bearer {_key(endpoint.api_key_env)}"
-        self._http = httpx.AsyncClient(transport=WholeBodyTransport(), headers=headers)
+        self._http = httpx.AsyncClient(transport=WholeBodyTransport(bodies), headers=headers)
 
     async def embed(self, texts: Sequence[str], dim: int | None, read_s: float = MOST_S) -> Answer:
         """One vector for each text. Raises Fault for whatever else comes back.

@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import httptools
@@ -78,8 +79,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._timer = self._loop.call_later(patience_s, self._look_at_the_clock)
             return await self._waiter
         except BaseException:
-            self._answer = None
-            self.close()
+            self._drop()
             raise
         finally:
             if self._timer:
@@ -132,23 +132,39 @@ class Connection(asyncio.BufferedProtocol):
             answer.keep_alive = False  # more came than was asked for
         if answer.complete:
             self._finish(answer)
+        elif answer.lent is not None and not self._bodies.may_fill(answer.lent, partial(self._go_on, answer)):
+            answer.has_to_wait = True  # the server keeps the rest
+            self._transport.pause_reading()
+
+    def _go_on(self, answer: _Answer) -> None:
+        if answer is self._answer and not self._transport.is_closing():
+            answer.has_to_wait = False
+            self.moved_at = self._loop.time()
+            self._transport.resume_reading()
 
     def _finish(self, answer: _Answer) -> None:
         self._answer = None
         if not answer.keep_alive or self._transport.get_write_buffer_size():  # answered before all was sent
             self.close()
+        elif answer.has_to_wait:  # what came behind TLS was here already
+            self._transport.resume_reading()
         if not self._waiter.done():  # not cancelled
             self._waiter.set_result(answer.reply())
 
-    def _fail(self, error: httpx.TransportError) -> None:
+    def _drop(self) -> None:
+        if self._answer is not None:
+            self._answer.give_up()
         self._answer = None
         self.close()
+
+    def _fail(self, error: httpx.TransportError) -> None:
+        self._drop()
         if not self._waiter.done():
             self._waiter.set_exception(error)
 
     def _look_at_the_clock(self) -> None:
         now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
-        if unsent < self._unsent:
+        if unsent < self._unsent or (self._answer and self._answer.has_to_wait):
             self._unsent, self.moved_at = unsent, now
         left_s = self.moved_at + self._patience_s - now
         if left_s > 0:
@@ -165,12 +181,14 @@ class _Answer:
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces = bytearray()  # of a body that does not say how long it is
-        self._lent: Memory | None = None  # for one that does
         self.heard_bytes = 0
         self.status = 0  # until the head is there
         self.place: memoryview | None = None
         """Where a body of known length goes; `received` bytes of it are there."""
         self.received = 0
+        self.lent: Memory | None = None
+        """The memory of `place`."""
+        self.has_to_wait = False  # the bytes that are still to come
         self.ends_with_connection = self.keep_alive = self.complete = False
 
     def read(self, data: memoryview) -> None:
@@ -181,10 +199,17 @@ class _Answer:
             raise httptools.HttpParserError("its head has no end")
 
     def reply(self) -> Reply:
-        if self._lent is None or self.place is None:
+        if self.lent is None or self.place is None:
             return Reply(self.status, self._headers, self._pieces)
-        self.place.release()
-        return Reply(self.status, self._headers, self._lent)
+        reply = Reply(self.status, self._headers, self.lent)
+        self.give_up()
+        return reply
+
+    def give_up(self) -> None:
+        """Hold no memory any more: the parser and this hold each other, and go only with the next garbage."""
+        if self.place is not None:
+            self.place.release()
+        self.place = self.lent = None
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -206,8 +231,8 @@ class _Answer:
         if coding is None and b"content-length" in headers and status not in (204, 304):
             size = int(headers[b"content-length"])
             _check_size(size)
-            self._lent = self._bodies.take(size)
-            self.place = memoryview(self._lent)
+            self.lent = self._bodies.take(size)
+            self.place = memoryview(self.lent)
         else:
             self.ends_with_connection = coding is None or b"chunked" not in coding.lower()
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from actors.embedder.batch import Batch
+from actors.embedder.bodies import Bodies
 from actors.embedder.client import EmbeddingClient
 from actors.embedder.copies import Copies
 from actors.embedder.gauges import Gauge, open_gauge
@@ -81,7 +82,8 @@ class Embedder:
         """Work until every part is durable. Raises UserError when the job must end."""
         self._intake = Intake(self._spec)
         self._writer = ThreadPoolExecutor(WRITERS, "write")
-        clients = [EmbeddingClient(endpoint) for endpoint in self._spec.endpoints]
+        bodies = Bodies()
+        clients = [EmbeddingClient(endpoint, bodies) for endpoint in self._spec.endpoints]
         self._lanes = {client.endpoint.url: self._lane(client) for client in clients}
         self._gauge = open_gauge(self._spec.endpoints)
         try:

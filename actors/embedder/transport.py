@@ -38,12 +38,12 @@ class WholeBodyTransport(httpx.AsyncBaseTransport):
 
     Of the timeouts, `connect` is for all of connecting, and `read` for how long a request or its answer may stand
     still. A request is sent once more when the server closed a kept connection on it without a word. Knows neither
-    proxies nor HEAD.
+    proxies nor HEAD. `bodies` may serve several transports.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bodies: Bodies | None = None) -> None:
         self._idle: dict[_Origin, deque[Connection]] = {}  # the last used is the last
-        self._bodies = Bodies()
+        self._bodies = bodies or Bodies()
         self._tls: ssl.SSLContext | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
