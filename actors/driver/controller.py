@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from actors.driver.pool_size import NodeLoad, PoolSize
+from actors.driver.spread import Spread
 from actors.driver.tuning import Decision, Observation, Policy
 from actors.messages import (
     Allowance,
@@ -93,7 +94,7 @@ class Controller:
         self._starved_seen = 0.0
         self._gpu: GpuSample | None = None  # as of the last tick
         self._gpu_source: str | None = None
-        self._gpu_samples: list[float] = []
+        self._gpu_spread = Spread()
         self._size = PoolSize()
         self._rows_seen = 0
 
@@ -134,7 +135,7 @@ class Controller:
         if self._gpu:
             self._gpu_source = self._gpu.source
             if self._first_answer is not None and now - self._gpu.age_s - self._first_answer > RAMP_S:
-                self._gpu_samples.append(self._gpu.utilisation)
+                self._gpu_spread.add(self._gpu.utilisation)
         starved = self._starved_s() - self._starved_seen > 0.2 * seconds * len(alive)
         self._starved_seen = self._starved_s()
         rows = self._rows_reused() + sum(endpoint.rows for endpoint in self._endpoints.values())
@@ -151,15 +152,14 @@ class Controller:
         counted = list(self._alive(self._now).values()) or self._left(self._now)
         seconds = self._now - (self._began or self._now)
         elapsed = max(1e-9, sum(each.report.uptime_s for each in counted))
-        samples = self._gpu_samples
         cpu_s = self._gone_cpu_s + sum(each.report.cpu_s for each in self._embedders.values())
         return DriverStatus(
             endpoints=tuple(self._endpoint_status(url, each) for url, each in self._endpoints.items()),
             seconds=seconds,
             embedders=len(counted),
             gpu=self._gpu,
-            gpu_mean=float(np.mean(samples)) if samples else None,
-            gpu_p10=float(np.quantile(samples, 0.1)) if samples else None,
+            gpu_mean=self._gpu_spread.mean,
+            gpu_p10=self._gpu_spread.quantile(0.1),
             window_rows=sum(each.report.window_rows for each in counted),
             starved_share=min(1.0, sum(each.report.starved_s for each in counted) / elapsed),
             write_wait_share=min(1.0, sum(each.report.write_wait_s for each in counted) / elapsed),
