@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
-from actors.embedder.dialects.embedding_list import EmbeddingList, Usage
+from actors.embedder.dialects.embedding_list import EmbeddingList, tokens_of
 from actors.embedder.faults import Fault, Kind
 from actors.messages import Endpoint, Limits
 
@@ -28,7 +28,7 @@ class _Item(msgspec.Struct):
 
 class _Reply(msgspec.Struct):
     data: list[_Item]
-    usage: Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Model(msgspec.Struct):
@@ -90,7 +90,7 @@ class OpenAI:
         if len(value.data) != texts:
             raise Fault(Kind.WRONG_ANSWER, f"{len(value.data)} vectors came for {texts} texts")
         vectors = _in_order(value.data)
-        return Answer(vectors, value.usage.tokens if value.usage else None)
+        return Answer(vectors, tokens_of(value.usage))
 
 
 def v1(url: str) -> str:
