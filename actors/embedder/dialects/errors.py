@@ -1,8 +1,8 @@
 """An answer with an error status -> Fault, by the words that embedding servers use: the one table of them.
 
 Sources: the servers' own code and live answers, as of TEI 1.9, vLLM 0.33, SGLang 0.5, Infinity 0.0.78, llama.cpp,
-Ollama 0.33, Triton 2.73 and OpenAI's API specification; of hosted APIs what their users report. What a server says is
-looked for whatever server it is: gateways and look-alikes pass the words of others on.
+Ollama 0.33, Triton 2.73 and OpenAI's API specification; of hosted APIs what their users report. What a server
+says is looked for whatever server it is: gateways and look-alikes pass the words of others on.
 """
 
 from __future__ import annotations

@@ -118,15 +118,15 @@ OPENAI: list[tuple[int, object, Kind, dict[str, Any]]] = [
     (503, openai("The server is overloaded", "server_error", code="server_is_overloaded"), Kind.OVERLOADED, {}),
 ]
 VOYAGE = (
-    "Request to model 'voyage-3-large' failed. The max allowed tokens per submitted batch is 120000. Your batch has "
-    "160000 tokens after truncation. Please lower the number of tokens in the batch."
+    "Request to model 'voyage-3-large' failed. The max allowed tokens per submitted batch is 120000. Your batch "
+    "has 160000 tokens after truncation. Please lower the number of tokens in the batch."
 )
 AZURE = (
     "Too many inputs. The max number of inputs is 16.  We hope to increase the number of inputs per request soon."
 )
 DASHSCOPE = (
-    "<400> InternalError.Algo.InvalidParameter: Value error, batch size is invalid, it should not be larger than 10.: "
-    "input.contents"
+    "<400> InternalError.Algo.InvalidParameter: Value error, batch size is invalid, it should not be larger than "
+    "10.: input.contents"
 )
 REPORTED: list[tuple[int, object, Kind, dict[str, Any]]] = [  # by users of hosted APIs
     (400, {"detail": VOYAGE}, Kind.TOO_LARGE, {"fits": 0.75, "most_tokens": None}),
