@@ -5,6 +5,7 @@ Source: OpenAI's API specification and the servers that follow it (vLLM, TEI, In
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
+_ROUTE = re.compile(r"((/v1)?/embeddings|/v2/embed|/api/embed(dings)?|/embed|/v2/models/[^/]+/infer)$")
 _OPENAI = Limits(tokens_per_text=8192, texts_per_request=2048, tokens_per_request=300_000)  # of its specification
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 _decode_models = msgspec.json.Decoder(_Models).decode
@@ -100,6 +102,12 @@ def v1(url: str) -> str:
 def root(url: str) -> str:
     """Where the server's other pages are."""
     return url.removesuffix("/v1")
+
+
+def above_route(url: str) -> str | None:
+    """What is left of a URL that ends with where texts are sent to; None where it does not."""
+    found = _ROUTE.search(url)
+    return url[: found.start()] if found else None
 
 
 def model_names(page: Reply | None) -> tuple[str, ...]:
