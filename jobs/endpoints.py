@@ -203,7 +203,7 @@ async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors
 
 
 async def _taken(endpoint: Endpoint, description: Description) -> tuple[Endpoint, npt.NDArray[np.float32], float]:
-    """In the cheapest encoding that it takes, and not asked to cut texts where it does not take that (as older vLLM)."""
+    """In the cheapest encoding that it takes; not asked to cut texts where it does not take that, as older vLLM."""
     try:
         return await _in_some_encoding(endpoint, description)
     except RefusedError as refused:
