@@ -20,11 +20,12 @@ from actors.embedder.client import EmbeddingClient, fatal
 from actors.embedder.counted import Counted
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind
+from actors.embedder.gauges.answers import Waits
 from actors.embedder.pace import Pace
 from actors.embedder.valve import Valve
 from actors.embedder.window import Window
 from actors.errors import UserError
-from actors.messages import Completion, Failure, Order
+from actors.messages import Completion, Failure, Order, QueueSample
 
 _OWN_TEXT = "A short text that every embedding model can take."
 _PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
@@ -76,6 +77,8 @@ class Line:
         self._circuit = Circuit()
         self._gate = asyncio.Lock()  # one after the other
         self._sent = 0  # and not back
+        self._sent_texts = 0  # in those
+        self._waits = Waits()
         limits = client.endpoint.limits
         self._rows = Ceiling(limits.texts_per_request or math.inf)
         self._bytes = Ceiling(_FITS * (limits.bytes_per_request or math.inf))  # all texts of a request
@@ -130,6 +133,10 @@ class Line:
         self._completions.clear()
         self._failures.clear()
         return events
+
+    def queue(self) -> QueueSample | None:
+        """What of our own texts waits at the server, where its answers tell."""
+        return self._waits.sample(time.monotonic())
 
     async def close(self) -> None:
         tasks = [task for task in (self._proof, self._seeking) if task]
@@ -208,6 +215,7 @@ class Line:
             return await self._exchange(batch, timeouts)
         finally:
             self._sent -= 1
+            self._sent_texts -= len(batch)
             self.change.set()
 
     def too_late(self, fault: Fault) -> bool:
@@ -249,6 +257,7 @@ class Line:
                 raise Recut
             self._pace.take(self.order, self.in_tokens(batch.bytes), now)
             self._sent += 1
+            self._sent_texts += len(batch)
 
     async def _working(self) -> None:
         while self._circuit.is_open:
@@ -303,6 +312,7 @@ class Line:
         self._worked_bytes = max(self._worked_bytes, batch.padded_bytes)
         if batch is not _PROOF:
             self._times.came(now - sent)
+            self._waits.came(now, now - sent, self._sent_texts, answer.queued_s, answer.worked_s)
         self._rows.took(len(batch), now)
         self._bytes.took(batch.bytes, now)
         told = self._counted.believed(answer.tokens, batch)
