@@ -106,6 +106,7 @@ _KINDS = {
     403: Kind.AUTH,
     404: Kind.NOT_FOUND,
     408: Kind.TIMEOUT,
+    409: Kind.TRANSPORT,  # OpenAI's own client asks again
     413: Kind.TOO_LARGE,
     429: Kind.OVERLOADED,
     499: Kind.TRANSPORT,  # Ollama, when somebody else cut the connection

@@ -25,6 +25,7 @@ def fault(status: int, body: object = b"") -> Fault:
         (403, Kind.AUTH),
         (404, Kind.NOT_FOUND),
         (408, Kind.TIMEOUT),
+        (409, Kind.TRANSPORT),
         (413, Kind.TOO_LARGE),
         (422, Kind.BAD_REQUEST),
         (424, Kind.BACKEND),
