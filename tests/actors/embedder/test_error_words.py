@@ -126,8 +126,8 @@ VOYAGE = (
     "has 160000 tokens after truncation. Please lower the number of tokens in the batch."
 )
 VOYAGE_LONG = (
-    "Request to model 'voyage-4-large' failed. The example at index 0 in your batch has too many tokens and does not "
-    "fit into the model's context window of 32000 tokens. Please lower the number of tokens or use truncation."
+    "Request to model 'voyage-4-large' failed. The example at index 0 in your batch has too many tokens and does "
+    "not fit into the model's context window of 32000 tokens. Please lower the number of tokens or use truncation."
 )
 GEMINI = "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n"
 AZURE = (
