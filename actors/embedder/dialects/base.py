@@ -65,6 +65,7 @@ class Description:
     one when not asked for anything. `batching` says in a few words what fills its GPU. `takes` are the fields of
     `Wanted` that mean something to it. `others` are ways to ask it for what it does not take on `route`. `told`
     maps the name of a field, of `limits` too, to the page that told it; what is not there is known of such servers.
+    `switches` are the server's own names of the options that raise a limit, by the name of the limit in `limits`.
     """
 
     server: str
@@ -79,6 +80,7 @@ class Description:
     others: tuple[Way, ...] = ()
     limits: Limits = NO_LIMITS
     told: Mapping[str, str] = field(default_factory=dict)
+    switches: Mapping[str, str] = field(default_factory=dict)
 
     def suiting(self, wanted: Wanted) -> Description:
         """Asked in the first of its ways that takes all that is wanted, or as much of it as any does.
