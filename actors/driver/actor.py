@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from actors.driver.controller import Controller
+from actors.driver.metrics import RayMetrics, samples
 from actors.driver.telemetry import Telemetry, last_settings
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.driver.verdict import Known
@@ -30,6 +31,7 @@ class DriverActor:
             {each.url: Known(each, bounds[each.url]) for each in endpoints},
         )
         self._telemetry = Telemetry(out)
+        self._metrics = RayMetrics(out)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     async def report(self, report: Report) -> Orders:
@@ -48,4 +50,7 @@ class DriverActor:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._telemetry.write(self._controller.tick(time.monotonic()))
+            at = round(time.time(), 2)
+            lines = [line | {"at": at} for line in self._controller.tick(time.monotonic())]
+            self._telemetry.write(lines)
+            self._metrics.publish(samples(self._controller.status(), lines))

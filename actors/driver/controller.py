@@ -283,8 +283,8 @@ class Controller:
 
         `gpu_util` is of the endpoint's GPUs, `gpu_age_s` seconds ago; `queue` is what waits at the server and
         `queue_running` what it works on, by its own count; `window_rows` are texts that wait in the embedders, for
-        any endpoint, and `open_rows` the settled rows of their parts. `bound_by` and `advice` are on the whole job in
-        the last seconds.
+        any endpoint, and `open_rows` the settled rows of their parts. `bound_by` and `advice` are on the job in
+        these seconds.
         """
         setting = endpoint.decision.setting
         queue = self._queue(url)
