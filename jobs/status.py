@@ -1,6 +1,6 @@
 """`rayembed run -o OUT --status`: how a job stands, from any machine that sees its output. Needs no Ray.
 
-All of it is told by the folder itself: the plan, the parts that are there, the last lines of telemetry, the summary.
+All of it is told by the output itself: the plan, the parts that are there, the end of telemetry, the summary.
 """
 
 from __future__ import annotations
