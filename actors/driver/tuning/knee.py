@@ -60,11 +60,14 @@ class Knee:
         self._after = 0.0  # windows begin no earlier
         self._raised_at = 0.0  # more or larger requests were last ordered
         self._strain = Strain()
+        told = (bounds.server_texts_inflight, bounds.server_requests_inflight, bounds.server_batch_tokens)
+        self._unseen = not any(told)  # neither it nor its GPU says anything
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
         self._room = Room(
             self._most_limit,
             self._least_limit,
             self._larger,
+            lambda: self._unseen,
             frozenset(knob for knob, pin in pinned.items() if pin),
         )
         tokens = MOST_TOKENS if bounds.batch_rows else max(START.tokens, bounds.server_batch_tokens or 0)
@@ -84,6 +87,7 @@ class Knee:
         for each in seen.completions:
             self._memory.worked(each.size)
         self._told.hear(seen.allowance, seen.now)
+        self._unseen &= seen.gpu is None
         self._paced_now = self._told.holds_back(self._history, seen.complete_to)
         if self._obeyed is None:
             self._obeyed = seen.obeyed_since
