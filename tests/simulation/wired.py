@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 
+from actors.driver.tuning.base import Bounds
 from tests.servers.gpu.batches import Outcome
 from tests.servers.gpu.physics import Gpu
 from tests.servers.gpu.profiles import Fault
@@ -67,4 +68,11 @@ class Wired:
 def wired(profile: GpuProfile, about: str) -> Profile:
     way = {"rtt_s": max(profile.distance_s, 0.001), "jitter": profile.jitter}
     way["gauge_s"] = max(0.5, profile.gauge_period_s) if profile.gauge else None
-    return Profile(about, lambda engine, seed: Wired(engine, profile, seed), way=way)
+    says = Bounds()
+    if profile.dialect == "tei":
+        says = Bounds(
+            server_rows=profile.most_inputs,
+            server_texts_inflight=profile.text_cap or None,
+            server_batch_tokens=profile.batch_tokens,
+        )
+    return Profile(about, lambda engine, seed: Wired(engine, profile, seed), way=way, says=says)

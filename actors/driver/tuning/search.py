@@ -17,7 +17,7 @@ UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
-UNSEEN, UNSEEN_S = 1.5, 1.5  # where it may be a hosted API: so many more in flight, and watched for so long
+UNSEEN, UNSEEN_S = 1.5, 1.0  # where it may be a hosted API: so many more in flight, and watched for so long
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
 HEADROOM = 1.15

@@ -95,10 +95,23 @@ def test_a_plateau_at_low_utilisation_is_a_plateau() -> None:
 
 
 def test_a_stale_gauge_says_nothing() -> None:
-    stale = Ground(Knee(Bounds()), flat, busy=0.1, gauge_age_s=15)
-    blind = Ground(Knee(Bounds()), flat)
-    assert stale.run(30) == blind.run(30)
-    assert [each.reason for each in stale.decisions] == [each.reason for each in blind.decisions]
+    idle, busy = (Ground(Knee(Bounds()), flat, busy=share, gauge_age_s=15) for share in (0.1, 0.99))
+    assert idle.run(30) == busy.run(30)
+    assert [each.reason for each in idle.decisions] == [each.reason for each in busy.decisions]
+
+
+def test_where_it_may_be_a_hosted_api_more_are_in_flight_in_smaller_steps() -> None:
+    def limits(ground: Ground) -> set[int]:
+        return {each.setting.limit for each in ground.decisions if each.setting.limit > 8}
+
+    hosted, gauged, told = (
+        Ground(Knee(bounds), lambda setting: 5_000.0 * setting.limit, busy=busy)
+        for bounds, busy in ((Bounds(), None), (Bounds(), 0.5), (Bounds(server_requests_inflight=512), None))
+    )
+    for each in (hosted, gauged, told):
+        each.run(5)
+    assert min(limits(hosted)) == 12
+    assert min(limits(gauged) | limits(told)) == 16
 
 
 def test_trim_keeps_as_few_in_flight_as_hold_the_speed() -> None:
