@@ -126,6 +126,8 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
         model=endpoint.model or _only_model(asked.url, description),
         route=description.route,
         limits=description.limits,
+        server=description.server,
+        switches=description.switches,
         unit=vectors.normalize == "yes",
         cuts=_cuts(description, truncate),
     )

@@ -304,6 +304,7 @@ class Embedder:
             idle_cores=self._machine.idle_cores(),
             leaving=self._stopping,
             rows_reused=self._intake.rows_reused,
+            open_rows=self._open_rows - sum(part.pending for part in self._open.values()),
         )
 
     def _gauged(self, report: EndpointReport) -> EndpointReport:

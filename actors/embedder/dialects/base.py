@@ -71,6 +71,7 @@ class Description:
     `Wanted` that mean something to it. `waits` is the header in which its answers tell how long their texts waited
     there. `others` are ways to ask it for what it does not take on `route`. `told`
     maps the name of a field, of `limits` too, to the page that told it; what is not there is known of such servers.
+    `switches` are the server's own names of the options that raise a limit, by the name of the limit in `limits`.
     """
 
     server: str
@@ -86,6 +87,7 @@ class Description:
     others: tuple[Way, ...] = ()
     limits: Limits = NO_LIMITS
     told: Mapping[str, str] = field(default_factory=dict)
+    switches: Mapping[str, str] = field(default_factory=dict)
 
     def suiting(self, wanted: Wanted) -> Description:
         """Asked in the first of its ways that takes all that is wanted, or as much of it as any does.

@@ -84,6 +84,7 @@ class TEI:
                 tokens_per_gpu_batch=info.max_batch_tokens,
             ),
             told=dict.fromkeys(said, "/info"),
+            switches={"texts_in_flight": "--max-concurrent-requests", "tokens_per_gpu_batch": "--max-batch-tokens"},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:
