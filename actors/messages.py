@@ -202,13 +202,14 @@ class GpuSample:
 class QueueSample:
     """What waits at a server and what it works on (None: it does not say), `age_s` ago, by the server's own count.
 
-    In inputs; at Triton (`source`) in requests.
+    In inputs; at Triton (`source`) in requests. `own`: of those of this embedder alone.
     """
 
     waiting: int
     running: int | None
     source: str
     age_s: float
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

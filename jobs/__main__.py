@@ -188,12 +188,24 @@ def probe(config: Path | None, as_json: bool, **given: Any) -> None:
 @click.option(
     "--device", help="Where a sentence-transformers model runs: cpu, cuda, cuda:1 …  [default: its choice]"
 )
+@click.option(
+    "--batching",
+    type=click.Choice(["dynamic", "request"]),
+    default="dynamic",
+    show_default=True,
+    help="What shares a batch of the model: texts of all requests that wait, or of one.",
+)
+@click.option(
+    "--max-batch-tokens",
+    type=_COUNT,
+    help="Most tokens in a batch, padding included.  [default: what fills the device]",
+)
 @click.option("--api-key-env", metavar="NAME", help="Environment variable with a key that clients must send.")
-def serve(host: str, port: int, model: str, device: str | None, api_key_env: str | None) -> None:
+def serve(**given: Any) -> None:
     """Serve an embedding model at an OpenAI-compatible endpoint, for local use."""
     from jobs.serve.command import serve as listen
 
-    listen(host, port, model, device, api_key_env)
+    listen(**given)
 
 
 @cli.command()

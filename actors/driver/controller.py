@@ -240,14 +240,22 @@ class Controller:
         return _mean(list(by_node.values()))
 
     def _queue(self, url: str) -> QueueSample | None:
-        """What the embedder that looked last was told: the server is the same for all of them."""
+        """What the embedder that looked last was told: the server is the same for all of them.
+
+        Where nobody can look, what they know of their own texts together.
+        """
         alive = self._alive(self._now).values()
         told = [
             (each.heard - queue.age_s, queue)
             for each in alive
             if url in each.seen and (queue := each.seen[url].queue)
         ]
-        return max(told, key=itemgetter(0))[1] if told else None
+        seen = [(at, queue) for at, queue in told if not queue.own]
+        if seen or not told:
+            return max(seen, key=itemgetter(0))[1] if seen else None
+        own = [queue for _, queue in told]
+        running = sum(queue.running or 0 for queue in own)
+        return replace(own[0], waiting=sum(queue.waiting for queue in own), running=running)
 
     def _observe(
         self, url: str, endpoint: _Endpoint, seconds: float, starved: bool, gpu: GpuSample | None

@@ -311,7 +311,7 @@ class Embedder:
         if self._gauge is None:
             return report
         url = report.endpoint
-        return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url))
+        return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url) or report.queue)
 
 
 def _first(errors: BaseExceptionGroup[UserError]) -> UserError:

@@ -314,6 +314,17 @@ def test_what_waits_at_a_server_is_what_was_read_last() -> None:
     assert [(line["queue"], line["queue_running"]) for line in controller.tick(1.2)] == [(7, 4), (None, None)]
 
 
+def test_what_embedders_know_of_their_own_texts_counts_together_where_nobody_can_look() -> None:
+    controller = Controller({URL: Steps()})
+    controller.report(report("a", counted(queue=QueueSample(7, 4, "tei-headers", 0.9, own=True))), 1.0)
+    controller.report(report("b", counted(queue=QueueSample(5, 1, "tei-headers", 0.1, own=True))), 1.0)
+    for now, queue in ((1.0, (12, 5)), (1.5, (40, 3))):
+        controller.tick(now - 0.1)
+        (line,) = controller.tick(now)
+        assert (line["queue"], line["queue_running"]) == queue
+        controller.report(report("c", counted(queue=QueueSample(40, 3, "tei", 0.5))), now)
+
+
 def test_the_steady_state_of_the_gpu_begins_after_the_ramp() -> None:
     controller = Controller({URL: Steps()})
     for second in range(1, 60):
