@@ -125,7 +125,9 @@ def _pinned(load: Load, known: Mapping[str, Known]) -> Verdict | None:
         pinned = known[each.endpoint].bounds.limit
         waits = each.gpu is not None and not _is_full(each)
         if pinned == 1 and not _is_full(each):
-            return Verdict("client", f"one request at a time{_gpu(each)}", "leave --sync out")
+            return Verdict(
+                "client", f"one request at a time{_gpu(each)}", "run it with --async and --concurrency auto"
+            )
         if pinned and waits:
             told = f"requests in flight are pinned to {pinned}{_gpu(each)}"
             return Verdict("client", told, "leave --concurrency and --async-preset out")

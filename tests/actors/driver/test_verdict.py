@@ -165,9 +165,14 @@ CASES: dict[str, tuple[Load, dict[str, Known], str, str]] = {
         load(endpoint(gpu=0.13, limit=1)),
         known(Bounds(limit=1, batch_rows=50)),
         "client",
-        "one request at a time, GPU 13% busy: leave --sync out",
+        "one request at a time, GPU 13% busy: run it with --async and --concurrency auto",
     ),
-    "one at a time, no GPU seen": (load(UNSEEN), known(Bounds(limit=1)), "client", "one request at a time: leave"),
+    "one at a time, no GPU seen": (
+        load(UNSEEN),
+        known(Bounds(limit=1)),
+        "client",
+        "one request at a time: run it with --async",
+    ),
     "pinned": (
         load(WAITS),
         known(Bounds(limit=4)),
