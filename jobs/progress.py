@@ -86,4 +86,5 @@ def describe(driver: DriverStatus) -> str:
     batch = "+".join(str(endpoint.batch_rows) for endpoint in driver.endpoints)
     errors = sum(sum(endpoint.errors.values()) for endpoint in driver.endpoints)
     gpu = f"GPU {driver.gpu.utilisation:.0%}" if driver.gpu else "no GPU seen"
-    return f"{tokens:,.0f} tokens/s, in flight {inflight}, batch ≤{batch}, {gpu}, {errors} errors"
+    bound = f", bound by {driver.recently.bound_by}" if driver.recently else ""
+    return f"{tokens:,.0f} tokens/s, in flight {inflight}, batch ≤{batch}, {gpu}, {errors} errors{bound}"

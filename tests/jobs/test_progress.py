@@ -63,7 +63,7 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     progress.close()
     text = shown.getvalue()
     assert text.count("bound by: server (GPU 97% busy: the server is the limit; add a GPU and an --endpoint)") == 1
-    assert "1,200 tokens/s, in flight 7/8, batch ≤64, GPU 97%, 2 errors" in text
+    assert "1,200 tokens/s, in flight 7/8, batch ≤64, GPU 97%, 2 errors, bound by server" in text
     if terminal:
         assert "700/1.00k" in text
     else:
