@@ -5,6 +5,7 @@ What holds the job back is said when it changes.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -40,12 +41,11 @@ class Progress:
     """Writes to stderr only. `show` may be called as often as one likes."""
 
     def __init__(self, status: QueueStatus) -> None:
-        self._terminal = sys.stderr.isatty()
         self._began = self._said = time.monotonic()
         self._resumed = status.rows_resumed
         self._turns = Turns()
         self._bar: tqdm[Any] | None = None
-        if self._terminal:
+        if _shows_bars():
             self._bar = tqdm(
                 total=status.rows, initial=status.rows_resumed, unit="row", unit_scale=True, dynamic_ncols=True
             )
@@ -72,6 +72,14 @@ class Progress:
         rate = (rows - self._resumed) / elapsed if elapsed else 0.0
         left = f"{tqdm.format_interval((total - rows) / rate)} left" if rate else "no row yet"
         return f"{rows:,} of {total:,} rows ({rows / max(1, total):.0%}), {rate:,.0f} rows/s, {left}"
+
+
+def _shows_bars() -> bool:
+    """Whether it is a terminal, and one that knows its width: in another, tqdm shows nothing at all."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:
+        return False
 
 
 def rows_here(queue: QueueStatus, driver: DriverStatus) -> int:

@@ -11,7 +11,7 @@ from actors.driver.tuning import Bounds
 from actors.driver.verdict import Known, judge, judge_recent
 from actors.messages import Endpoint, EndpointLoad, Limits, Load
 
-ONE, OTHER = "http://one:8000", "http://two:8000"
+ONE, OTHER, HERE = "http://one:8000", "http://two:8000", "http://127.0.0.1:8080"
 TEI = {"texts_in_flight": "--max-concurrent-requests", "tokens_per_gpu_batch": "--max-batch-tokens"}
 TEI_LIMITS = Limits(texts_per_request=32, texts_in_flight=512, tokens_per_gpu_batch=16384)
 
@@ -98,12 +98,25 @@ CASES: dict[str, tuple[Load, dict[str, Known], str, str]] = {
         "server",
         "the server is the limit: the client needs 10% of a core each; no GPU utilisation could be read",
     ),
-    "no GPU seen, server beside the client": (
-        load(replace(UNSEEN, endpoint="http://127.0.0.1:8080"), idle_cores=0.1),
-        {"http://127.0.0.1:8080": Known(Endpoint("http://127.0.0.1:8080", "m", "openai", None), Bounds())},
+    "server beside the client": (
+        load(endpoint(HERE, gpu=0.75), idle_cores=0.1),
+        {HERE: Known(Endpoint(HERE, "m", "openai", None), Bounds())},
         "server",
-        "the server is the limit: no core of this machine, which it runs on, is idle; give it a machine of its own",
+        "no core of this machine, which the server runs on, is idle, GPU 75% busy: give it a machine of its own",
     ),
+    "server beside the client, no GPU seen": (
+        load(replace(UNSEEN, endpoint=HERE), idle_cores=0.1),
+        {HERE: Known(Endpoint(HERE, "m", "openai", None), Bounds())},
+        "server",
+        "no core of this machine, which the server runs on, is idle: give it a machine of its own",
+    ),
+    "client beside something else": (
+        load(WAITS, busy=0.3, idle_cores=0.1),
+        known(),
+        "client",
+        "no core of the client's machine is idle, the embedders use 30% of one each: add a client machine",
+    ),
+    "whatever else runs beside the client, the GPU is full": (load(idle_cores=0.1), known(), "server", "GPU 97%"),
     "client": (
         load(WAITS, busy=0.97, idle_cores=0.2),
         known(),
