@@ -147,11 +147,11 @@ def _server(load: Load, known: Mapping[str, Known]) -> Verdict:
         return Verdict("server", f"GPU {busy:.0%} busy: the server is the limit", "add a GPU and an --endpoint")
     least = min(seen or load.endpoints, key=lambda each: each.gpu or 0.0)
     server = known[least.endpoint]
+    if cap := _cap(least, server):
+        return Verdict("server", *cap)
     if server.here and load.idle_cores < _NO_CORE:
         told = f"no core of this machine, which the server runs on, is idle{_gpu(least)}"
         return Verdict("server", told, "give it a machine of its own")
-    if cap := _cap(least, server):
-        return Verdict("server", *cap)
     if least.gpu is None:
         told = f"the server is the limit: the client needs {load.busy:.0%} of a core each"
         return Verdict("server", told, "no GPU utilisation could be read; metrics_url names a page with it")

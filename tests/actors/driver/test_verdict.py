@@ -104,6 +104,12 @@ CASES: dict[str, tuple[Load, dict[str, Known], str, str]] = {
         "server",
         "no core of this machine, which the server runs on, is idle, GPU 75% busy: give it a machine of its own",
     ),
+    "what it admits is known for certain, whatever else runs there": (
+        load(endpoint(HERE, gpu=0.63, limit=16), idle_cores=0.1),
+        {HERE: replace(known(**TEI_KNOWN)[ONE], endpoint=replace(known(**TEI_KNOWN)[ONE].endpoint, url=HERE))},
+        "server",
+        "TEI 1.9.3 admits 512 texts in flight, GPU 63% busy: start it with --max-concurrent-requests 2048",
+    ),
     "server beside the client, no GPU seen": (
         load(replace(UNSEEN, endpoint=HERE), idle_cores=0.1),
         {HERE: Known(Endpoint(HERE, "m", "openai", None), Bounds())},
