@@ -135,7 +135,9 @@ class Results:
         unfinished = self.folder / "results.json.new"
         unfinished.write_text(json.dumps(all_of_it, indent=1))
         unfinished.replace(self.folder / "results.json")
-        head = f"{all_of_it['machine']}; {all_of_it['gpu'] or 'no GPU'}\n\n"
+        head = (
+            ", ".join(f"{name} {value}" for name, value in machine().items()) + f"; {_gpu_name() or 'no GPU'}\n\n"
+        )
         (self.folder / "table.md").write_text(head + table(all_of_it))
 
 

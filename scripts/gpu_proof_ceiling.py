@@ -34,13 +34,14 @@ TRIAL = 0.15  # of the seconds, for each trial
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """`fill` is the share of tokens that are not padding."""
+    """`fill` is the share of tokens that are not padding, `cpu` is in cores."""
 
     rows_per_s: float
     tokens_per_s: float
     batch_tokens: int
     lanes: int
     fill: float
+    cpu: float
     gpu: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -74,15 +75,17 @@ def measure(backend: Backend, rows: Sequence[Ids], batch_tokens: int, lanes: int
 
     backend.embed(batches[0])
     with Utilisation() as utilisation:
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.process_time()
         threads = [threading.Thread(target=run) for _ in range(lanes)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        took = time.monotonic() - began
+        took, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
     texts, tokens, padded = (sum(column) for column in zip(*done, strict=True))
-    return Ceiling(texts / took, tokens / took, batch_tokens, lanes, tokens / padded, utilisation.summary())
+    return Ceiling(
+        texts / took, tokens / took, batch_tokens, lanes, tokens / padded, cpu_s / took, utilisation.summary()
+    )
 
 
 def cut(rows: Sequence[Ids], batch_tokens: int) -> list[list[Ids]]:

@@ -28,7 +28,7 @@ def _ceiling_row(model: str, ceiling: Mapping[str, Any]) -> list[str]:
         *(model, "none: a tight loop", f"{ceiling['batch_tokens']} tokens x {ceiling['lanes']}"),
         *(f"{ceiling['rows_per_s']:,.0f}", f"{ceiling['tokens_per_s']:,.0f}", "100 %", ""),
         *_gpu(ceiling["gpu"]),
-        *("", _share(ceiling["fill"]), "", "", "", ""),
+        *("", _share(ceiling["fill"]), "", f"{ceiling['cpu']:.2f}", "", ""),
     ]
 
 

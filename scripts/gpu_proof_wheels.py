@@ -7,6 +7,7 @@ python scripts/gpu_proof_wheels.py slim WHEEL DIR     Ray's wheel without what a
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 import zipfile
@@ -137,7 +138,8 @@ def _wheel(requirement: Requirement, folder: Path) -> Path | None:
 
 def _requires(wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
-        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        # not one of what the wheel brings along inside itself
+        (metadata,) = (each for each in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", each))
         lines = archive.read(metadata).decode().splitlines()
     return [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
 
