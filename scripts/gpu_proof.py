@@ -29,11 +29,12 @@ from gpu_proof_cell import MODES, Server, run  # noqa: E402
 from gpu_proof_corpus import write_corpus  # noqa: E402
 from gpu_proof_table import table  # noqa: E402
 
+from actors.errors import UserError  # noqa: E402
 from jobs.about import machine  # noqa: E402
 from jobs.serve.local import start_local_server  # noqa: E402
 
 BATCHINGS = ("dynamic", "request")
-AROUND_S = 20.0  # a job's start and end, at most, as a rule
+AROUND_S = 20.0  # a job's start and end, until the first has shown how long they take here
 SPARE = 1.3  # rows of the corpus to those that the ceiling would take
 
 
@@ -60,8 +61,9 @@ class Plan:
         """A fixed setting has nothing to find."""
         return self.ramp_s if mode == "auto" else self.ramp_s / 4
 
-    def cell_s(self, mode: str) -> float:
-        return AROUND_S + self.ramp_of(mode) + self.seconds
+    def cell_s(self, mode: str, around_s: float) -> float:
+        """`around_s`: what starting and stopping a job takes."""
+        return around_s + self.ramp_of(mode) + self.seconds
 
 
 def main() -> None:
@@ -98,7 +100,7 @@ def prove(plan: Plan, model: Path, results: Results) -> None:
         return
     with tempfile.TemporaryDirectory() as name, ExitStack() as servers:
         work = Path(name)
-        most_s = max(plan.cell_s(mode) for _, _, mode in left)
+        most_s = max(plan.cell_s(mode, AROUND_S) for _, _, mode in left)
         rows = write_corpus(work / "corpus", int(SPARE * most_s * results.ceilings[model.name]["rows_per_s"]))
         _say(f"{model.name}: {rows:,} texts, {len(left)} cells")
         # all at once: loading takes them as long as one, and one that is asked nothing does nothing
@@ -106,9 +108,11 @@ def prove(plan: Plan, model: Path, results: Results) -> None:
             batching: servers.enter_context(_server(model, plan.device, batching))
             for batching in dict.fromkeys(batching for _, batching, _ in left)
         }
+        around_s = AROUND_S
         for _, batching, mode in left:
             cell = f"{model.name}/{batching}/{mode}"
-            if time.monotonic() + plan.cell_s(mode) > plan.until:
+            begin = time.monotonic()
+            if begin + plan.cell_s(mode, around_s) > plan.until:
                 _say(f"{cell}: no time left; the same command again goes on")
                 continue
             _say(cell)
@@ -116,6 +120,7 @@ def prove(plan: Plan, model: Path, results: Results) -> None:
             report /= f"report-{model.name}-{batching}.html"
             ramp_s = plan.ramp_of(mode)
             found = run(started[batching], mode, work / "corpus", work, ramp_s, plan.seconds, report)
+            around_s = time.monotonic() - begin - ramp_s - plan.seconds
             results.cells[cell] = asdict(found)
             results.save()
 
@@ -194,4 +199,9 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as failed:  # which has said why
+        sys.exit(failed.returncode)
+    except UserError as error:
+        sys.exit(f"error: {error}")

