@@ -133,10 +133,17 @@ def cli() -> None:
     help="YAML settings.  [default: config/phase1_config.yaml if present]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
+@click.option("--status", "ask", is_flag=True, help="Say how the job that writes to OUT stands; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
-def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
+def run(config: Path | None, dry_run: bool, ask: bool, as_json: bool, **given: Any) -> None:
     """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     settings = _settings(config, given)
+    if ask:
+        from jobs.status import status
+
+        found = status(settings)
+        print(found.shown(as_json))
+        sys.exit(found.exit_code)
     if dry_run:
         from jobs.dry_run import dry_run as look
 
