@@ -83,7 +83,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors.")
+@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors, or a URL (s3://, gs://, az://).")
 @click.option("--endpoint", multiple=True, metavar="URL", help="Embedding server, with or without /v1; repeatable.")
 @click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: asked of the server]")
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
@@ -147,7 +147,7 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None
 
     with _stdout_for_us_alone() as stdout:
         outcome = embed(settings)
-        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, Path(settings.output.path or ""))
+        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, settings.output.path or "")
         print(said, file=stdout)
     if outcome.exit_code == INTERRUPTED:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -264,13 +264,14 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
-def verify(out: Path) -> None:
-    """Check an output folder; exit code 0 only if it is whole and right."""
+@click.argument("out", metavar="OUT")
+def verify(out: str) -> None:
+    """Check an output, a folder or a URL; exit code 0 only if it is whole and right."""
+    from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check
 
-    found = check(out)
+    found = check(as_place(out))
     print(in_words(found))
     sys.exit(0 if found.ok else FAILED)
 

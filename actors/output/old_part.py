@@ -6,15 +6,16 @@ import json
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.corpus.storage import reason
 from actors.errors import FAILED, UserError
 from actors.output.digests import DIGEST, DIGEST_BYTES, Words, as_words
+from actors.output.store import Place, join, store_of
 from actors.output.vector_file import TEXTS_PROPERTY, Vectors
 
 Ints = npt.NDArray[np.int64]
@@ -25,16 +26,18 @@ _REMEDY = "run without --reuse"
 class OldPart:
     """An open part. Raises UserError, which names it, when it cannot be read or holds no digests. One thread."""
 
-    def __init__(self, path: Path, dim: int, dtype: str) -> None:
-        self._path = path
+    def __init__(self, out: Place, name: str, dim: int, dtype: str) -> None:
+        self._path = join(out, name)
         self._dim, self._dtype = dim, np.dtype(dtype)
         try:
-            metadata = pq.read_metadata(path)
-            self._file = path.open("rb", buffering=0)  # what is asked for, and nothing around it
-        except (OSError, pa.ArrowException) as error:
+            self._file = store_of(out).open(name)  # it reads what is asked for, and nothing around it
+        except OSError as error:
             raise self._unreadable(error) from error
         try:
-            self._learn(metadata)
+            self._learn(pq.read_metadata(self._file))
+        except (OSError, pa.ArrowException) as error:
+            self._file.close()
+            raise self._unreadable(error) from error
         except BaseException:
             self._file.close()
             raise
@@ -84,7 +87,7 @@ class OldPart:
     def _read(self, at: int, size: int) -> bytes:
         try:
             self._file.seek(at)
-            data = self._file.read(size)
+            data: bytes = self._file.read(size)
         except OSError as error:
             raise self._unreadable(error) from error
         while len(data) < size:  # a read may be cut short
@@ -95,5 +98,5 @@ class OldPart:
         return data
 
     def _unreadable(self, error: BaseException) -> UserError:
-        why = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
+        why = reason(error) if isinstance(error, OSError) else str(error).split("\n", 1)[0]
         return UserError(f"--reuse: {self._path} cannot be read ({why}); {_REMEDY}", FAILED)

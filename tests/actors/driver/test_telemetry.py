@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.driver.telemetry import Telemetry, last_settings, stamp
+from actors.driver.telemetry import last_settings, open_telemetry, stamp
 from actors.driver.tuning import Setting
 
 LINES: list[dict[str, Any]] = [
@@ -26,7 +26,7 @@ def files(out: Path) -> list[Path]:
 
 
 def test_lines_are_in_the_file_as_soon_as_they_are_written(tmp_path: Path) -> None:
-    telemetry = Telemetry(str(tmp_path))
+    telemetry = open_telemetry(str(tmp_path))
     (file,) = files(tmp_path)
     assert file.suffix == ".jsonl"
     assert read_telemetry(file) == []
@@ -40,7 +40,7 @@ def test_lines_are_in_the_file_as_soon_as_they_are_written(tmp_path: Path) -> No
 
 def test_each_run_of_the_driver_has_a_file_of_its_own_and_they_sort_by_time(tmp_path: Path) -> None:
     for number in range(3):
-        Telemetry(str(tmp_path)).write([{"t": number}])
+        open_telemetry(str(tmp_path)).write([{"t": number}])
     assert [read_telemetry(file) for file in files(tmp_path)] == [[{"t": 0}], [{"t": 1}], [{"t": 2}]]
 
 
@@ -49,11 +49,11 @@ def line(endpoint: str, limit: int) -> dict[str, Any]:
 
 
 def test_a_driver_that_returns_finds_its_last_settings(tmp_path: Path) -> None:
-    Telemetry(str(tmp_path)).write([line("http://a", 99)])  # of an earlier job
+    open_telemetry(str(tmp_path)).write([line("http://a", 99)])  # of an earlier job
     began = stamp()
     assert last_settings(str(tmp_path), began) == {}
-    Telemetry(str(tmp_path)).write([line("http://a", 8), line("http://b", 4)] * 500)
-    Telemetry(str(tmp_path)).write([line("http://a", 16)])
+    open_telemetry(str(tmp_path)).write([line("http://a", 8), line("http://b", 4)] * 500)
+    open_telemetry(str(tmp_path)).write([line("http://a", 16)])
     assert last_settings(str(tmp_path), began) == {
         "http://a": Setting(16, 64, 4096),
         "http://b": Setting(4, 64, 4096),
@@ -63,12 +63,12 @@ def test_a_driver_that_returns_finds_its_last_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 10, 60])
 def test_a_torn_last_line_is_left_out(tmp_path: Path, cut: int) -> None:
     began = stamp()
-    Telemetry(str(tmp_path)).write([line("http://a", 8), line("http://a", 16)])
+    open_telemetry(str(tmp_path)).write([line("http://a", 8), line("http://a", 16)])
     (file,) = files(tmp_path)
     file.write_bytes(file.read_bytes()[: -1 - cut])
     assert last_settings(str(tmp_path), began) == {"http://a": Setting(8, 64, 4096)}
 
 
 def test_the_folder_starts_with_an_underscore_as_all_that_is_no_part(tmp_path: Path) -> None:
-    Telemetry(str(tmp_path))
+    open_telemetry(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["_telemetry"]
