@@ -44,7 +44,9 @@ def s3_client(bucket: str) -> pafs.S3FileSystem:
         with suppress(OSError):  # not told to just anyone; then it has to be set
             region = pafs.resolve_s3_region(bucket)
     retries = pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS)
-    return pafs.S3FileSystem(endpoint_override=endpoint, region=region, retry_strategy=retries)
+    return pafs.S3FileSystem(
+        endpoint_override=endpoint, region=region, retry_strategy=retries, allow_delayed_open=True
+    )
 
 
 def fsspec_client(root: str) -> tuple[Any, str]:
@@ -81,7 +83,7 @@ def translated(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
     try:
         return call(*arguments, **options)
     except FileNotFoundError as error:
-        if error.__cause__ is None:
+        if error.__cause__ is None or isinstance(error.__cause__, LookupError):
             raise
         # fsspec says so of every failure to look at a web address
         raise _os_error(error.__cause__) from error

@@ -15,7 +15,7 @@ from actors.output.folder import part_names
 from actors.output.old_part import OldPart
 from actors.output.run_file import plan_of, read_run
 from actors.output.store import Place, as_place, join, store_of
-from actors.output.text_index import build_at, remove_at
+from actors.output.text_index import build_at
 
 INDEX = "_reuse"  # in the output, while the job runs: every node sees it
 
@@ -67,7 +67,7 @@ def index_of(old: Place, out: Place) -> Reuse:
 
 def remove_index(out: Place) -> None:
     """When no embedder needs it any more."""
-    remove_at(join(out, INDEX))
+    store_of(join(out, INDEX)).clear()
 
 
 def _run_in(old: Place) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
@@ -69,10 +70,12 @@ class ObjectStore(ABC):
         _told(self._put, f"{self._top}/{name}", pieces.all)
 
     def remove(self, name: str) -> None:
-        try:
+        with suppress(FileNotFoundError):
             _told(self._delete, f"{self._top}/{name}")
-        except FileNotFoundError:
-            return
+
+    def clear(self) -> None:
+        with suppress(FileNotFoundError):
+            _told(self._delete_all)
 
     def sweep(self, folder: str, everything: bool) -> None:
         return  # what was not finished has no name
@@ -90,6 +93,9 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def _delete(self, path: str) -> None: ...
+
+    @abstractmethod
+    def _delete_all(self) -> None: ...
 
 
 class _ArrowObjects(ObjectStore):
@@ -117,6 +123,9 @@ class _ArrowObjects(ObjectStore):
     def _delete(self, path: str) -> None:
         self._client.delete_file(path)
 
+    def _delete_all(self) -> None:
+        self._client.delete_dir(self._top)
+
 
 class _FsspecObjects(ObjectStore):
     def __init__(self, url: str, top: str, client: Any) -> None:
@@ -140,6 +149,10 @@ class _FsspecObjects(ObjectStore):
 
     def _delete(self, path: str) -> None:
         translated(self._client.rm_file, path)
+
+    def _delete_all(self) -> None:
+        for path in asked(self._client.find, self._top):  # its own rm takes a name for a pattern
+            self._delete(path)
 
 
 class _Pieces(io.RawIOBase):

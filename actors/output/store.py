@@ -48,6 +48,9 @@ class Store(Protocol):
     def remove(self, name: str) -> None:
         """It may be gone already."""
 
+    def clear(self) -> None:
+        """Remove all of it; it may be gone already."""
+
     def sweep(self, folder: str, everything: bool) -> None:
         """Remove what killed writers left in a folder: what is old, or all of it when no writer can be alive."""
 

@@ -39,16 +39,6 @@ def build_at(place: Place, parts: Iterable[tuple[int, Words]], most_rows: int) -
         return texts
 
 
-def remove_at(place: Place) -> None:
-    """The index, if it is there."""
-    store = store_of(place)
-    if store.folder:
-        shutil.rmtree(store.folder, ignore_errors=True)
-        return
-    for name in _NAMES:
-        store.remove(name)
-
-
 def open_at(place: Place) -> TextIndex:
     """The index in a folder; of one in an object store a copy, which needs no name any more once it is mapped."""
     store = store_of(place)

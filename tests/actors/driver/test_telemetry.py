@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from actors.driver import telemetry as module
 from actors.driver.telemetry import last_settings, open_telemetry, stamp
 from actors.driver.tuning import Setting
+from actors.output.store import read_bytes, store_of
 
 LINES: list[dict[str, Any]] = [
     {"t": 0.5, "endpoint": "http://a", "gpu_util": None, "errors": {}, "decision": "measuring"},
@@ -17,8 +20,12 @@ LINES: list[dict[str, Any]] = [
 ]
 
 
+def read_lines(content: bytes) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in content.splitlines()]
+
+
 def read_telemetry(file: Path) -> list[dict[str, Any]]:
-    return [msgspec.json.decode(line) for line in file.read_bytes().splitlines()]
+    return read_lines(file.read_bytes())
 
 
 def files(out: Path) -> list[Path]:
@@ -72,3 +79,48 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, cut: int) -> None:
 def test_the_folder_starts_with_an_underscore_as_all_that_is_no_part(tmp_path: Path) -> None:
     open_telemetry(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["_telemetry"]
+
+
+async def test_in_an_object_store_it_is_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = "memory://telemetry-of-a-job"
+    store = store_of(out)
+    store.clear()
+    began = stamp()
+    monkeypatch.setattr(module, "_PIECE_BYTES", 400)
+
+    def written() -> list[dict[str, Any]]:
+        names = sorted(store.names("_telemetry"))
+        return [each for name in names for each in read_lines(read_bytes(store, f"_telemetry/{name}"))]
+
+    telemetry = open_telemetry(out)
+    lines = [line(f"http://{letter}", limit) for limit in range(6) for letter in "ab"]
+    for each in lines[:-1]:
+        telemetry.write([each])
+        await telemetry.save()
+    assert written() == lines[:-1]
+    assert 3 <= len(list(store.names("_telemetry"))) < len(lines)
+    telemetry.write(lines[-1:])  # and then it is killed
+    assert last_settings(out, began) == {"http://a": Setting(5, 64, 4096), "http://b": Setting(4, 64, 4096)}
+    monkeypatch.setattr(module, "_SAVE_S", 0.0)
+    second = open_telemetry(out)
+    second.write([line("http://b", 9)])
+    while len(written()) < len(lines):
+        await asyncio.sleep(0.01)
+    assert last_settings(out, began)["http://b"] == Setting(9, 64, 4096)
+
+
+async def test_lines_that_cannot_be_put_there_go_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of("memory://telemetry-that-fails")
+    store.clear()
+    telemetry = open_telemetry(store.root)
+
+    def fail(*_: object) -> None:
+        raise OSError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "publish", fail)
+        telemetry.write(LINES)
+        await telemetry.save()
+    await telemetry.save()
+    (name,) = store.names("_telemetry")
+    assert read_lines(read_bytes(store, f"_telemetry/{name}")) == LINES
