@@ -104,7 +104,7 @@ async def test_in_an_object_store_it_is_pieces(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_SAVE_S", 0.0)
     second = open_telemetry(out)
     second.write([line("http://b", 9)])
-    while len(written()) < len(lines):
+    while len(written()) < len(lines):  # noqa: ASYNC110 (it is done in the background)
         await asyncio.sleep(0.01)
     assert last_settings(out, began)["http://b"] == Setting(9, 64, 4096)
 
