@@ -64,6 +64,7 @@ _KEYS = {
     "limit": ("input.limit", "--limit"),
     "too_long": ("input.too_long", "--too-long"),
     "reuse": ("input.reuse", "--reuse"),
+    "unique_ids": ("input.unique_ids", "--unique-ids"),
     "prompt": ("vectors.prompt", "--prompt"),
     "prompt_name": ("vectors.prompt_name", "--prompt-name"),
     "dimensions": ("vectors.dimensions", "--dimensions"),
@@ -90,6 +91,7 @@ def cli() -> None:
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
 @click.option("--text-column", metavar="COL", help="Column to embed.  [default: text]")
 @click.option("--id-column", metavar="COL", help="Column with the row's id.  [default: its position, from 0]")
+@click.option("--unique-ids", is_flag=True, default=None, help="Refuse input in which an id stands twice.")
 @click.option("--keep", multiple=True, metavar="COL", help="Column to copy into the output; repeatable.")
 @click.option("--async/--sync", "use_async", default=None, help="Many requests at once, or one.  [default: async]")
 @click.option(

@@ -13,7 +13,9 @@ from actors.messages import Columns
 from actors.output import vector_file
 from actors.output.folder import REJECTS, publish
 
-PLAN_PROPERTY = "rayembed.plan"  # in the footer of each part: the fingerprint of the run
+# in the footer of each part: the fingerprint of the run, and its own name, also in that of its rejects
+PLAN_PROPERTY = "rayembed.plan"
+PART_PROPERTY = "rayembed.part"
 
 _MAX_DETAIL = 500
 
@@ -59,7 +61,7 @@ def write_part(
 
     def write(hidden: Path) -> None:
         with hidden.open("wb") as file:
-            vector_file.write(file, schema, others, vectors, properties, digests)
+            vector_file.write(file, schema, others, vectors, {**properties, PART_PROPERTY: path.name}, digests)
 
     publish(path, write, writer)
 
@@ -78,6 +80,6 @@ def write_rejects(
             pa.array([reject.status for reject in rejects], pa.int32()),
             pa.array([reject.detail[:_MAX_DETAIL] for reject in rejects], pa.string()),
         ],
-        schema=reject_schema(columns),
+        schema=reject_schema(columns).with_metadata({PART_PROPERTY: name}),
     )
     publish(target / name, lambda hidden: pq.write_table(table, hidden), writer)
