@@ -267,14 +267,33 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
-def verify(out: Path) -> None:
-    """Check an output folder; exit code 0 only if it is whole and right."""
+@click.option(
+    "--unique-ids", is_flag=True, help="An id that stands twice is a problem, also where the input has it."
+)
+@click.option(
+    "--endpoint", multiple=True, metavar="URL", help="Embed a sample again there, and compare; repeatable."
+)
+@click.option("--sample", type=_COUNT, default=256, show_default=True, help="How many rows, spread over all parts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other rows.")
+@click.option("--input", "inputs", multiple=True, metavar="PATH", help="Where the input is, if it has moved.")
+@click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: that of the run]")
+@click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
+def verify(out: Path, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
+    """Check an output folder; exit code 0 only if it is whole and right, and what the endpoints give now."""
     from jobs.verify import in_words
     from jobs.verify import verify as check
 
-    found = check(out)
+    found = check(out, unique_ids=unique_ids)
     print(in_words(found))
-    sys.exit(0 if found.ok else FAILED)
+    ok = found.ok
+    if given["endpoint"]:
+        from jobs import verify_vectors
+
+        compared = verify_vectors.verify_vectors(out, _settings(None, given), inputs, sample, seed)
+        print(verify_vectors.in_words(compared))
+        ok = ok and not any(each.problems for each in compared)
+    sys.exit(0 if ok else FAILED)
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> Settings:

@@ -24,6 +24,7 @@ from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
 from jobs.about import chosen, machine
+from jobs.asked import note_asked
 from jobs.endpoints import Found, find_endpoints
 from jobs.probe import in_short
 from jobs.progress import Progress
@@ -113,6 +114,7 @@ def run(settings: Settings) -> Outcome:
     try:
         job.out.mkdir(parents=True, exist_ok=True)
         begin_run(job.out, run_identity)
+        note_asked(job.out, settings)
         sweep(job.out, everything=False)
         remove_index(job.out)  # of a job that was killed
     except OSError as error:
