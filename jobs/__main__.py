@@ -64,6 +64,7 @@ _KEYS = {
     "limit": ("input.limit", "--limit"),
     "too_long": ("input.too_long", "--too-long"),
     "reuse": ("input.reuse", "--reuse"),
+    "unique_ids": ("input.unique_ids", "--unique-ids"),
     "prompt": ("vectors.prompt", "--prompt"),
     "prompt_name": ("vectors.prompt_name", "--prompt-name"),
     "dimensions": ("vectors.dimensions", "--dimensions"),
@@ -90,6 +91,7 @@ def cli() -> None:
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
 @click.option("--text-column", metavar="COL", help="Column to embed.  [default: text]")
 @click.option("--id-column", metavar="COL", help="Column with the row's id.  [default: its position, from 0]")
+@click.option("--unique-ids", is_flag=True, default=None, help="Refuse input in which an id stands twice.")
 @click.option("--keep", multiple=True, metavar="COL", help="Column to copy into the output; repeatable.")
 @click.option("--async/--sync", "use_async", default=None, help="Many requests at once, or one.  [default: async]")
 @click.option(
@@ -265,15 +267,35 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("out", metavar="OUT")
-def verify(out: str) -> None:
-    """Check an output, a folder or a URL; exit code 0 only if it is whole and right."""
+@click.option(
+    "--unique-ids", is_flag=True, help="An id that stands twice is a problem, also where the input has it."
+)
+@click.option(
+    "--endpoint", multiple=True, metavar="URL", help="Embed a sample again there, and compare; repeatable."
+)
+@click.option("--sample", type=_COUNT, default=256, show_default=True, help="How many rows, spread over all parts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other rows.")
+@click.option("--input", "inputs", multiple=True, metavar="PATH", help="Where the input is, if it has moved.")
+@click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: that of the run]")
+@click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
+def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
+    """Check an output (a folder, a URL); exit code 0 only if it is whole, right, and what the endpoints give now."""
     from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check
 
-    found = check(as_place(out))
+    place = as_place(out)
+    found = check(place, unique_ids=unique_ids)
     print(in_words(found))
-    sys.exit(0 if found.ok else FAILED)
+    ok = found.ok
+    if given["endpoint"]:
+        from jobs import verify_vectors
+
+        compared = verify_vectors.verify_vectors(place, _settings(None, given), inputs, sample, seed)
+        print(verify_vectors.in_words(compared))
+        ok = ok and not any(each.problems for each in compared)
+    sys.exit(0 if ok else FAILED)
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> Settings:

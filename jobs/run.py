@@ -25,10 +25,12 @@ from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
 from jobs.about import chosen, machine
+from jobs.asked import note_asked
 from jobs.endpoints import Found, find_endpoints
 from jobs.probe import in_short
 from jobs.progress import Progress
 from jobs.ray_setup import connect
+from jobs.repeats import check_unique_ids, count_repeats
 from jobs.report import write_report
 from jobs.reuse import check_reuse, index_of, remove_index
 from jobs.settings import Settings
@@ -79,6 +81,8 @@ def prepare(settings: Settings) -> Job:
     listing = list_input(
         asked.paths, out, asked.text_column, asked.id_column, asked.keep, asked.text_files == "whole"
     )
+    if asked.unique_ids:
+        check_unique_ids(listing, asked.limit)
     found = find_endpoints(settings.servers, settings.vectors, truncate=asked.too_long == "truncate")
     rows = sum(file.rows for file in listing.files)
     row_bytes = found.dim * np.dtype(settings.output.dtype).itemsize
@@ -111,6 +115,7 @@ def run(settings: Settings) -> Outcome:
     try:
         store_of(job.out).create()
         begin_run(job.out, run_identity)
+        note_asked(job.out, settings)
         sweep(job.out, everything=False)
         remove_index(job.out)  # of a job that was killed
     except OSError as error:
@@ -274,6 +279,8 @@ def _sum_up(
     everything = range(job.plan.parts)
     there = finished_parts(job.out, job.plan, everything)
     complete = len(there.indexes) == job.plan.parts
+    if complete:
+        sweep(job.out, everything=True)
     summary = summarise(
         queue,
         driver,
@@ -285,9 +292,8 @@ def _sum_up(
         cpu_seconds=cpu_seconds if cpu_seconds is not None else sum(psutil.Process().cpu_times()[:2]),
         model=job.found.endpoints[0].model,
         dim=job.found.dim,
+        rows_repeating_an_id=count_repeats(job.out, job.plan.rows) if complete and job.columns.id else None,
     )
-    if complete:
-        sweep(job.out, everything=True)
     summary.publish(job.out)
     write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)})
     missing = set(job.wanted) - set(there.indexes.tolist())

@@ -223,7 +223,7 @@ class Input(_Model):
 
     `too_long`: what becomes of a text that is longer than the model takes. `text_files`: in a file of plain text,
     its lines are the texts, or the whole of it is one. `reuse`: an earlier output, whose vectors are taken for the
-    texts that it has.
+    texts that it has. `unique_ids`: no two rows may have the same id.
     """
 
     paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
@@ -236,6 +236,7 @@ class Input(_Model):
     too_long: TooLong = "truncate"
     text_files: TextFiles = "lines"
     reuse: Location | None = None
+    unique_ids: Flag = False
 
 
 class Output(_Model):

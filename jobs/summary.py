@@ -23,6 +23,7 @@ class Summary:
     `rows_embedded` = `unique_texts`, which were sent, + `rows_fanned_out`, which have the text of one of these,
     + `rows_reused`, with the vector of an earlier output; these three are what the embedders told, so that the last
     moment of a killed one is in none. Of `rows_truncated` only the beginning of the text was embedded.
+    `rows_repeating_an_id` have that of an earlier row; None: not counted, or ids are positions.
     """
 
     complete: bool
@@ -34,6 +35,7 @@ class Summary:
     unique_texts: int
     rows_fanned_out: int
     rows_reused: int
+    rows_repeating_an_id: int | None
     tokens: int
     seconds: float
     rows_per_s: float
@@ -70,6 +72,7 @@ def summarise(
     cpu_seconds: float,
     model: str,
     dim: int,
+    rows_repeating_an_id: int | None = None,
 ) -> Summary:
     """`driver` is None when there was nothing left to do; `rows_there` are in the folder now, rejects included."""
     endpoints = driver.endpoints if driver else ()
@@ -91,6 +94,7 @@ def summarise(
         unique_texts=sum(endpoint.unique_texts for endpoint in endpoints),
         rows_fanned_out=sum(endpoint.rows - endpoint.unique_texts for endpoint in endpoints),
         rows_reused=driver.rows_reused if driver else 0,
+        rows_repeating_an_id=rows_repeating_an_id,
         tokens=tokens,
         seconds=round(seconds, 3),
         rows_per_s=round(embedded / seconds, 1) if seconds else 0.0,
@@ -136,6 +140,11 @@ def in_words(summary: Summary, out: Place) -> str:
     if summary.rows_truncated:
         lines.append(
             f"{summary.rows_truncated:,} of these texts were too long for the model: only their beginning was sent"
+        )
+    if summary.rows_repeating_an_id:
+        lines.append(
+            f"{summary.rows_repeating_an_id:,} rows have the id of an earlier row (`rayembed verify` names the "
+            "first; --unique-ids refuses such input)"
         )
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items()))

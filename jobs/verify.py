@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from actors.errors import UserError
 from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE
 from actors.output.run_file import read_run
 from actors.output.store import Place, read_bytes, store_of
 from actors.queue.plan import Plan
-from jobs.verify_ids import find_repeat
+from jobs.repeats import repeat_in
 from jobs.verify_part import (
     READ_ERRORS,
     Norms,
@@ -24,7 +23,6 @@ from jobs.verify_part import (
     check_part,
     first_line,
     promise_of,
-    read_ids,
     shown,
 )
 
@@ -65,12 +63,12 @@ class _Folder:
     left_over: int
 
 
-def verify(out: Place) -> Verification:
+def verify(out: Place, *, unique_ids: bool = False) -> Verification:
     """Check the output in `out` against its `_run.json`, holding one part at a time.
 
     Every planned part is there, readable, of this run and of its schema; no other part is. Rows and rejects of a
-    part add up to its planned rows. Vectors are finite and not zero. An id stands once in the whole output: one
-    that the input itself repeats is a problem too, since nobody could tell its rows apart by it.
+    part add up to its planned rows. Vectors are finite and not zero. Ids that are positions stand once; those of
+    the input may stand more often, as they do there: that is noted, and with `unique_ids` a problem.
     Raises UserError when `out` is not a folder that can be listed.
     """
     try:
@@ -88,14 +86,15 @@ def verify(out: Place) -> Verification:
         if part.name in folder.parts
     ]
     rows, rejects = sum(part.rows for part in parts), sum(part.rejects for part in parts)
+    repeats = _repeats(out, parts, unique_ids) if promise.columns.id is not None else None
     return Verification(
         problems=(
             *_check_names(plan, folder),
             *_check_summary(summary, None if any(part.problems for part in parts) else rows + rejects),
-            *(_check_repeats(out, parts) if promise.columns.id is not None else ()),
+            *([repeats] if isinstance(repeats, Problem) else []),
             *(problem for part in parts for problem in part.problems),
         ),
-        notes=_notes(summary, folder),
+        notes=(*_notes(summary, folder), *([repeats] if isinstance(repeats, str) else [])),
         parts_planned=plan.parts,
         parts=len(parts),
         parts_wrong=sum(bool(part.problems) for part in parts),
@@ -200,7 +199,8 @@ def _check_summary(summary: bytes | None, rows: int | None) -> list[Problem]:
     return []
 
 
-def _check_repeats(out: Place, parts: Sequence[PartFound]) -> list[Problem]:
+def _repeats(out: Place, parts: Sequence[PartFound], unique_ids: bool) -> Problem | str | None:
+    """A note, or with `unique_ids` a problem."""
     names = [
         name
         for part in parts
@@ -208,22 +208,18 @@ def _check_repeats(out: Place, parts: Sequence[PartFound]) -> list[Problem]:
         for name in (part.name, *([f"{REJECTS}/{part.name}"] if part.rejects else []))
     ]
 
-    def scan() -> Iterator[tuple[str, pa.Array]]:
-        for name in names:
-            yield name, read_ids(out, name)
-
     try:
-        repeat = find_repeat(scan, sum(part.rows + part.rejects for part in parts))
+        repeat = repeat_in(out, names, sum(part.rows + part.rejects for part in parts))
     except READ_ERRORS as error:
-        return [Problem(str(out), None, f"changed while it was read ({first_line(error)}); verify it again")]
+        return Problem(str(out), None, f"changed while it was read ({first_line(error)}); verify it again")
     if repeat is None:
-        return []
+        return None
     what = (
-        f"id {shown(repeat.value)} is also in {repeat.first_file} row {repeat.first_row} "
-        f"({_count(repeat.count, 'row')} repeat an earlier id): "
-        "either the input repeats it, or a file here is a copy of another"
+        f"id {shown(repeat.value)} is also in {repeat.first_file} row {repeat.first_row}; so in the input, where "
+        f"{_count(repeat.count, 'row')} repeat an earlier id"
     )
-    return [Problem(repeat.file, repeat.row, what)]
+    found = Problem(repeat.file, repeat.row, what)
+    return found if unique_ids else str(found)
 
 
 def _notes(summary: bytes | None, folder: _Folder) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors.ids import id_type_of, plain
 from actors.messages import Columns, Part
 from actors.output.folder import REJECTS, REJECTS_PROPERTY, RUN_FILE
-from actors.output.parts import PLAN_PROPERTY, part_schema, reject_schema
+from actors.output.parts import PART_PROPERTY, PLAN_PROPERTY, part_schema, reject_schema
 from actors.output.run_file import fingerprint, plan_of
 from actors.output.store import Place, store_of
 from actors.queue.plan import Plan
@@ -83,10 +84,9 @@ def promise_of(run: dict[str, Any]) -> Promise:
     columns, dim, dtype = run["columns"], run["dim"], run["dtype"]
     if type(dim) is not int or not 0 < dim < 1 << 31 or dtype not in ("float32", "float16"):
         raise ValueError(f"dim {shown(dim)} and dtype {shown(dtype)} are no vectors")
-    id_type = pa.type_for_alias(columns["id_type"])
-    allowed = pa.types.is_integer(id_type) or pa.types.is_string(id_type) or pa.types.is_large_string(id_type)
-    if not allowed or (columns["id"] is None and id_type != pa.int64()):
-        raise ValueError(f"id_type {id_type} is not that of an id")
+    id_type = id_type_of(columns["id_type"])
+    if columns["id"] is None and id_type != pa.int64():
+        raise ValueError(f"id_type {id_type} is not that of a position")
     own = Columns(columns["text"], columns["id"], (), id_type, ())
     return Promise(plan_of(run), fingerprint(run), own, dim, dtype, dict(columns["keep"]))
 
@@ -98,7 +98,11 @@ def check_part(out: Place, promise: Promise, part: Part, has_rejects: bool) -> P
         with store_of(out).open(part.name) as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
             rows = file.metadata.num_rows
             properties = file.metadata.metadata or {}
-            wrong = _wrong_run(properties, promise) or _wrong_schema(file.schema_arrow, properties, promise)
+            wrong = (
+                _wrong_run(properties, promise)
+                or _copied(properties, part)
+                or _wrong_schema(file.schema_arrow, properties, promise)
+            )
             if not wrong and rows <= part.rows:  # more rows than planned may be more than memory
                 table = file.read()
     except READ_ERRORS as error:
@@ -113,7 +117,7 @@ def check_part(out: Place, promise: Promise, part: Part, has_rejects: bool) -> P
         )
     if table is None:
         return PartFound(part.name, tuple(problems))
-    ids = _one_array(table, "id")
+    ids = plain(_one_array(table, "id"))
     problems += _wrong_ids(ids, rejected, promise.columns, part)
     norms, wrong_vector = _norms(_one_array(table, "embedding"), promise.dim, part.name, ids)
     problems += wrong_vector
@@ -123,7 +127,7 @@ def check_part(out: Place, promise: Promise, part: Part, has_rejects: bool) -> P
 def read_ids(out: Place, name: str) -> pa.Array:
     """The ids in a part or in a file of rejects. Raises one of READ_ERRORS."""
     with store_of(out).open(name) as raw, pq.ParquetFile(raw) as file:
-        return _one_array(file.read(["id"]), "id")
+        return plain(_one_array(file.read(["id"]), "id"))
 
 
 def first_line(error: BaseException) -> str:
@@ -146,6 +150,12 @@ def _wrong_run(properties: dict[bytes, bytes], promise: Promise) -> str | None:
         name = shown(found.decode(errors="replace"))
         return f"of another run ({PLAN_PROPERTY} is {name}, that of {RUN_FILE} is '{promise.fingerprint}')"
     return None
+
+
+def _copied(properties: dict[bytes, bytes], part: Part) -> str | None:
+    """Ids tell it where they are positions; others the input itself may repeat."""
+    name = properties.get(PART_PROPERTY.encode(), part.name.encode()).decode(errors="replace")
+    return None if name == part.name else f"a copy of {shown(name)}"
 
 
 def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Promise) -> str | None:
@@ -177,17 +187,19 @@ def _rejects(
     if not has_rejects:
         if count:
             return None, [Problem(part.name, None, f"{count:,} rejects by its footer, but no file {name}")]
-        return pa.array([], promise.columns.id_type), []
+        return plain(pa.array([], promise.columns.id_type)), []
     try:
         with store_of(out).open(name) as raw, pq.ParquetFile(raw) as file:
             rows = file.metadata.num_rows
             if not file.schema_arrow.equals(reject_schema(promise.columns)):
                 return None, [Problem(name, None, f"its columns are not {reject_schema(promise.columns).names}")]
+            if copied := _copied(file.metadata.metadata or {}, part):
+                return None, [Problem(name, None, copied)]
             if rows != count:
                 return None, [Problem(name, None, f"{rows:,} rejects; the footer of its part says {count:,}")]
             if rows > part.rows:
                 return None, [Problem(name, None, f"{rows:,} rejects of a part of {part.rows:,} rows")]
-            return _one_array(file.read(), "id"), []
+            return plain(_one_array(file.read(), "id")), []
     except READ_ERRORS as error:
         return None, [Problem(name, None, f"cannot be read ({first_line(error)})")]
 

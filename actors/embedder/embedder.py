@@ -27,7 +27,7 @@ from actors.embedder.machine import Machine
 from actors.embedder.open_part import OpenPart
 from actors.embedder.ports import DriverPort, QueuePort
 from actors.embedder.window import Window
-from actors.errors import UserError
+from actors.errors import UserError, first_of
 from actors.messages import Claim, EndpointReport, Grant, JobSpec, Lease, PartDone, Report
 
 BEAT_S = 1.0  # to the queue, at least; leases last many beats
@@ -128,7 +128,7 @@ class Embedder:
                 for task in (*helpers, *self._busy):
                     task.cancel()
         except* UserError as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
         await self._driver.report(self._summarise())
 
     async def _beat(self) -> None:
@@ -310,11 +310,3 @@ class Embedder:
             return report
         url = report.endpoint
         return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url))
-
-
-def _first(errors: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error

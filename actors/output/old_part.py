@@ -20,13 +20,15 @@ from actors.output.vector_file import TEXTS_PROPERTY, Vectors
 
 Ints = npt.NDArray[np.int64]
 
-_REMEDY = "run without --reuse"
-
 
 class OldPart:
-    """An open part. Raises UserError, which names it, when it cannot be read or holds no digests. One thread."""
+    """An open part. Raises UserError, which names it, when it cannot be read or holds no digests. One thread.
 
-    def __init__(self, out: Place, name: str, dim: int, dtype: str) -> None:
+    `asked_by` is the option for which it is read.
+    """
+
+    def __init__(self, out: Place, name: str, dim: int, dtype: str, asked_by: str = "--reuse") -> None:
+        self._asked_by = asked_by
         self._path = join(out, name)
         self._dim, self._dtype = dim, np.dtype(dtype)
         try:
@@ -70,8 +72,8 @@ class OldPart:
         told = (metadata.metadata or {}).get(TEXTS_PROPERTY.encode())
         if told is None:
             raise UserError(
-                f"--reuse: {self._path} does not say which texts its vectors are of (it is of an earlier version, "
-                f"or was written anew by another program); {_REMEDY}"
+                f"{self._asked_by}: {self._path} does not say which texts its vectors are of (it is of an earlier "
+                f"version, or was written anew by another program); run without {self._asked_by}"
             )
         try:
             where = json.loads(told)
@@ -99,4 +101,6 @@ class OldPart:
 
     def _unreadable(self, error: BaseException) -> UserError:
         why = reason(error) if isinstance(error, OSError) else str(error).split("\n", 1)[0]
-        return UserError(f"--reuse: {self._path} cannot be read ({why}); {_REMEDY}", FAILED)
+        return UserError(
+            f"{self._asked_by}: {self._path} cannot be read ({why}); run without {self._asked_by}", FAILED
+        )

@@ -14,7 +14,9 @@ from actors.output import vector_file
 from actors.output.folder import REJECTS
 from actors.output.store import Store
 
-PLAN_PROPERTY = "rayembed.plan"  # in the footer of each part: the fingerprint of the run
+# in the footer of each part: the fingerprint of the run, and its own name, also in that of its rejects
+PLAN_PROPERTY = "rayembed.plan"
+PART_PROPERTY = "rayembed.part"
 
 _MAX_DETAIL = 500
 
@@ -60,7 +62,7 @@ def write_part(
     others = pa.Table.from_arrays([ids, *keep], schema=schema.remove(schema.get_field_index("embedding")))
 
     def write(file: BinaryIO) -> None:
-        vector_file.write(file, schema, others, vectors, properties, digests)
+        vector_file.write(file, schema, others, vectors, {**properties, PART_PROPERTY: name}, digests)
 
     store.publish(name, write, writer)
 
@@ -77,6 +79,6 @@ def write_rejects(
             pa.array([reject.status for reject in rejects], pa.int32()),
             pa.array([reject.detail[:_MAX_DETAIL] for reject in rejects], pa.string()),
         ],
-        schema=reject_schema(columns),
+        schema=reject_schema(columns).with_metadata({PART_PROPERTY: name}),
     )
     store.publish(f"{REJECTS}/{name}", lambda file: pq.write_table(table, file), writer)

@@ -43,7 +43,7 @@ def identity(
             "keep": [[name, str(type_)] for name, type_ in zip(columns.keep, columns.keep_types, strict=True)],
         },
         # what follows from other things comes after them: the first difference is the one that is named
-        "input": [[file.name, file.rows, file.size, file.fingerprint] for file in plan.files],
+        "input": _files(plan),
         "plan": {
             "limit": plan.limit,
             "rows_per_batch": plan.rows_per_batch,
@@ -106,20 +106,30 @@ def plan_of(run: dict[str, Any]) -> Plan:
     return plan
 
 
+def input_difference(old: Plan, new: Plan) -> str | None:
+    """What two plans' files differ in, but for where they lie; None: nothing."""
+    before, after = _files(old), _files(new)
+    return None if before == after else _files_differ(before, after)
+
+
+def _files(plan: Plan) -> list[list[Any]]:
+    return [[file.name, file.rows, file.size, file.fingerprint] for file in plan.files]
+
+
 def _first_difference(there: dict[str, Any], now: dict[str, Any], path: str = "") -> str | None:
     for key in [*there, *(key for key in now if key not in there)]:
         old, new = there.get(key), now.get(key)
         if old == new:
             continue
         if key == "input":
-            return _input_difference(old or [], new or [])
+            return _files_differ(old or [], new or [])
         if isinstance(old, dict) and isinstance(new, dict):
             return _first_difference(old, new, f"{path}{key}.")
         return f"{path}{key}: {old} there, {new} now"
     return None
 
 
-def _input_difference(old: list[list[Any]], new: list[list[Any]]) -> str:
+def _files_differ(old: list[list[Any]], new: list[list[Any]]) -> str:
     before, after = {file[0]: file for file in old}, {file[0]: file for file in new}
     for name in sorted(before.keys() | after.keys()):
         if name not in after:

@@ -21,6 +21,7 @@ from actors.corpus.documents import MEMBERS
 from actors.corpus.source import look_at, version_of
 from actors.corpus.storage import Entry, bare, find, reason, scheme_of
 from actors.errors import UserError
+from actors.ids import is_id_type
 from actors.messages import Columns, SourceFile
 from actors.output.store import Place
 
@@ -192,8 +193,8 @@ def _check_text(filled: Iterable[tuple[SourceFile, Survey]], text: str) -> None:
 
 def _id_type(filled: Sequence[tuple[SourceFile, Survey]], name: str) -> pa.DataType:
     type_ = _agreed_type(filled, name, "--id-column")
-    if not (pa.types.is_integer(type_) or pa.types.is_string(type_) or pa.types.is_large_string(type_)):
-        raise UserError(f"--id-column {name} holds {type_}; an id is a whole number or a string")
+    if not is_id_type(type_):
+        raise UserError(f"--id-column {name} holds {type_}; an id is a whole number, a string or a UUID")
     return type_
 
 

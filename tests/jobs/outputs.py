@@ -113,9 +113,9 @@ def names(count: int = PLAN.rows) -> pa.Array:
     return pa.array([f"doc-{row}" for row in range(count)])
 
 
-def complaint(out: Path) -> str:
+def complaint(out: Path, *, unique_ids: bool = False) -> str:
     """The one problem that `verify` finds, as it is printed."""
-    found = verify(out)
+    found = verify(out, unique_ids=unique_ids)
     assert not found.ok
     assert len(found.problems) == 1, in_words(found)
     line = str(found.problems[0])

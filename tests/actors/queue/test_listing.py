@@ -210,7 +210,7 @@ def test_nothing_else_is_an_id(tmp_path: Path, values: list[object]) -> None:
     path = write(tmp_path / "a.parquet", text=["a"], doc=values)
     message = complaint(tmp_path, path, id_column="doc")
     assert message.startswith("--id-column doc holds ")
-    assert message.endswith("; an id is a whole number or a string")
+    assert message.endswith("; an id is a whole number, a string or a UUID")
 
 
 def test_text_types_of_different_files_are_one(tmp_path: Path) -> None:
