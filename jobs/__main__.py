@@ -72,6 +72,7 @@ _KEYS = {
     "allow_mixed": ("vectors.allow_mixed", "--allow-mixed"),
     "text_files": ("input.text_files", "--text-files"),
     "dtype": ("output.dtype", "--dtype"),
+    "sink": ("output.sink", "--sink"),
     "address": ("ray.address", "--address"),
 }
 
@@ -127,6 +128,7 @@ def cli() -> None:
     type=click.Choice(["lines", "whole"]),
     help="In .txt files each line is a text, or the whole file is one.  [default: lines]",
 )
+@click.option("--sink", type=click.Choice(["parquet", "lance"]), help="Kind of output.  [default: parquet]")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -144,12 +146,14 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None
 
         print(look(settings).shown(as_json))
         return
+    from actors.output.sinks import SINKS
     from jobs.run import run as embed
     from jobs.summary import in_words
 
     with _stdout_for_us_alone() as stdout:
         outcome = embed(settings)
-        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, settings.output.path or "")
+        place = SINKS[settings.output.sink].place(settings.output.path or "")
+        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, place)
         print(said, file=stdout)
     if outcome.exit_code == INTERRUPTED:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -280,7 +284,7 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
 def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
-    """Check an output (a folder, a URL); exit code 0 only if it is whole, right, and what the endpoints give now."""
+    """Check an output, folder or URL; exit code 0 only if it is whole, right, and what the endpoints give now."""
     from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check

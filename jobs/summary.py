@@ -123,8 +123,8 @@ def summarise(
     )
 
 
-def in_words(summary: Summary, out: Place) -> str:
-    """The summary as a person reads it in a terminal."""
+def in_words(summary: Summary, place: str) -> str:
+    """The summary as a person reads it in a terminal; `place` is what the vectors are in."""
     lines = [
         f"{'complete' if summary.complete else 'not complete'}: {summary.rows_embedded:,} rows embedded, "
         f"{summary.rows_resumed:,} already there, {summary.rows_rejected:,} rejected, of {summary.rows_total:,}",
@@ -148,5 +148,5 @@ def in_words(summary: Summary, out: Place) -> str:
         )
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items()))
-    lines.append(f"vectors: {out}/part-*.parquet ({summary.dim} dimensions, {summary.model})")
+    lines.append(f"vectors: {place} ({summary.dim} dimensions, {summary.model})")
     return "\n".join(lines)
