@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -298,6 +299,8 @@ def _package() -> Any:
         raise UserError(
             "--sink lance needs a package that is not installed: pip install 'rayembed[lance]'"
         ) from error
+    # Ray forks to start its own programs, which do not go on with what is here
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     return lance
 
 
