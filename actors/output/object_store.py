@@ -26,9 +26,10 @@ T = TypeVar("T")
 Piece = bytes | memoryview
 
 _ARROW_SAYS = re.compile(r"AWS Error (\w+)[^:]*: (.*?)(?: \(Request ID: .*)?$", re.DOTALL)
+_NO_BUCKET = "there is no such bucket; create it first"
 _DENIED = "check the credentials in the environment of every node, and what they may do with the bucket"
 _REMEDIES = {
-    "NO_SUCH_BUCKET": "there is no such bucket; create it first",
+    "NO_SUCH_BUCKET": _NO_BUCKET,
     "ACCESS_DENIED": f"access denied; {_DENIED}",
     "INVALID_ACCESS_KEY_ID": f"the key is not known there; {_DENIED}",
     "SIGNATURE_DOES_NOT_MATCH": f"the secret does not fit the key; {_DENIED}",
@@ -67,7 +68,10 @@ class ObjectStore(ABC):
     def publish(self, name: str, write: Callable[[BinaryIO], object], writer: str = "job") -> None:
         pieces = _Pieces()
         write(cast(BinaryIO, pieces))
-        _told(self._put, f"{self._top}/{name}", pieces.all)
+        try:
+            _told(self._put, f"{self._top}/{name}", pieces.all)
+        except FileNotFoundError as error:
+            raise OSError(_NO_BUCKET) from error
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
