@@ -16,7 +16,7 @@ from actors.errors import UserError
 from actors.messages import Endpoint, Limits, Wanted
 from jobs.agreement import odd_one
 from jobs.detection import detect
-from jobs.probing import RefusedError, vectors_of_own_texts, with_client
+from jobs.probing import Pace, RefusedError, vectors_of_own_texts, with_client
 from jobs.settings import Endpoint as EndpointSettings
 from jobs.settings import Vectors
 
@@ -28,13 +28,13 @@ class Server:
     """An endpoint that works, and what was found of it.
 
     `vectors` float32[n, dim] are those of a few texts of our own, in the order of the endpoints' settings, as they
-    go into the output. `probe_s` is how long one of them took.
+    go into the output.
     """
 
     endpoint: Endpoint
     description: Description
     vectors: npt.NDArray[np.float32]
-    probe_s: float
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,6 @@ class Found:
     @property
     def dim(self) -> int:
         return int(self.servers[0].vectors.shape[1])
-
-    @property
-    def probe_s(self) -> float:
-        return max(server.probe_s for server in self.servers)
 
 
 def find_endpoints(asked: Sequence[EndpointSettings], vectors: Vectors, *, truncate: bool) -> Found:
@@ -177,7 +173,7 @@ async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors
         counted = description.counted if encoding == description.encodings[0] else ""
         endpoint = replace(endpoint, encoding=encoding, counted=counted)
         try:
-            came, probe_s = await with_client(endpoint, vectors_of_own_texts)
+            came, pace = await with_client(endpoint, vectors_of_own_texts)
         except RefusedError as refused:
             if encoding == description.encodings[-1]:
                 raise fatal(endpoint, refused.fault) from None
@@ -194,7 +190,7 @@ async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors
         if _of_length_one(uncut):  # it has cut them and left it at that
             endpoint = replace(endpoint, unit=True)
             came = came / np.linalg.norm(came, axis=1, keepdims=True)
-    return Server(endpoint, description, came, probe_s)
+    return Server(endpoint, description, came, pace)
 
 
 def _of_length_one(vectors: npt.NDArray[np.float32]) -> bool:
