@@ -85,7 +85,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors.")
+@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors, or a URL (s3://, gs://, az://).")
 @click.option("--endpoint", multiple=True, metavar="URL", help="Embedding server, with or without /v1; repeatable.")
 @click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: asked of the server]")
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
@@ -163,7 +163,7 @@ def run(
 
     with _stdout_for_us_alone() as stdout:
         outcome = embed(settings)
-        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, Path(settings.output.path or ""))
+        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, settings.output.path or "")
         print(said, file=stdout)
     if outcome.exit_code == INTERRUPTED:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -280,7 +280,7 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT")
 @click.option(
     "--unique-ids", is_flag=True, help="An id that stands twice is a problem, also where the input has it."
 )
@@ -293,18 +293,20 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: that of the run]")
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
-def verify(out: Path, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
-    """Check an output folder; exit code 0 only if it is whole and right, and what the endpoints give now."""
+def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
+    """Check an output (a folder, a URL); exit code 0 only if it is whole, right, and what the endpoints give now."""
+    from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check
 
-    found = check(out, unique_ids=unique_ids)
+    place = as_place(out)
+    found = check(place, unique_ids=unique_ids)
     print(in_words(found))
     ok = found.ok
     if given["endpoint"]:
         from jobs import verify_vectors
 
-        compared = verify_vectors.verify_vectors(out, _settings(None, given), inputs, sample, seed)
+        compared = verify_vectors.verify_vectors(place, _settings(None, given), inputs, sample, seed)
         print(verify_vectors.in_words(compared))
         ok = ok and not any(each.problems for each in compared)
     sys.exit(0 if ok else FAILED)

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from actors.corpus.storage import bare, scheme_of
-from actors.output.folder import publish_text
+from actors.output.store import Place, publish_text, read_bytes, store_of
 from jobs.settings import Settings
 
 ASKED_FILE = "_asked.json"
@@ -27,20 +27,20 @@ class Asked:
     dimensions: int | None
 
 
-def note_asked(out: Path, settings: Settings) -> None:
+def note_asked(out: Place, settings: Settings) -> None:
     asked = Asked(
         paths=tuple(map(_lasting, settings.input.paths)),
         text_files=settings.input.text_files,
         too_long=settings.input.too_long,
         dimensions=settings.vectors.dimensions,
     )
-    publish_text(out / ASKED_FILE, msgspec.json.format(msgspec.json.encode(asdict(asked))).decode() + "\n")
+    publish_text(store_of(out), ASKED_FILE, msgspec.json.format(msgspec.json.encode(asdict(asked))).decode() + "\n")
 
 
-def read_asked(out: Path) -> Asked | None:
+def read_asked(out: Place) -> Asked | None:
     """None when it is not there, or cannot be read."""
     try:
-        return msgspec.json.decode((out / ASKED_FILE).read_bytes(), type=Asked)
+        return msgspec.json.decode(read_bytes(store_of(out), ASKED_FILE), type=Asked)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -13,6 +12,7 @@ from actors.errors import UserError
 from actors.ids import plain
 from actors.messages import Columns
 from actors.output.folder import REJECTS, part_names
+from actors.output.store import Place
 from actors.queue.listing import Listing
 from actors.queue.plan import Plan
 from jobs.reading import read_parts
@@ -44,24 +44,22 @@ def check_unique_ids(listing: Listing, limit: int | None) -> None:
         )
 
 
-def count_repeats(out: Path, rows: int) -> int | None:
+def count_repeats(out: Place, rows: int) -> int | None:
     """Rows of the complete output `out`, rejects among them, that repeat an earlier id.
 
     None when they are not counted: there are too many of them, or they cannot be read any more.
     """
     if rows > MOST_COUNTED:
         return None
-    rejects = part_names(out / REJECTS) if (out / REJECTS).is_dir() else ()
     try:
-        repeat = repeat_in(
-            out, [*sorted(part_names(out)), *(f"{REJECTS}/{name}" for name in sorted(rejects))], rows
-        )
+        rejects = sorted(part_names(out, REJECTS))
+        repeat = repeat_in(out, [*sorted(part_names(out)), *(f"{REJECTS}/{name}" for name in rejects)], rows)
     except READ_ERRORS:
         return None
     return repeat.count if repeat else 0
 
 
-def repeat_in(out: Path, names: Iterable[str], rows: int) -> Repeat | None:
+def repeat_in(out: Place, names: Iterable[str], rows: int) -> Repeat | None:
     """The first id that stands twice in these files of an output, `rows` rows together.
 
     Raises one of READ_ERRORS.
@@ -70,7 +68,7 @@ def repeat_in(out: Path, names: Iterable[str], rows: int) -> Repeat | None:
 
     def scan() -> Iterator[tuple[str, pa.Array]]:
         for name in names:
-            yield name, read_ids(out / name)
+            yield name, read_ids(out, name)
 
     return find_repeat(scan, rows)
 

@@ -8,18 +8,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
+from actors.corpus.storage import reason
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.errors import FAILED, INTERRUPTED, SOME_REJECTED, UserError
 from actors.messages import Columns, DriverStatus, Endpoint, JobSpec, Order, Orders, QueueStatus, Reuse
 from actors.output.folder import finished_parts, sweep
 from actors.output.parts import PLAN_PROPERTY
 from actors.output.run_file import begin_run, fingerprint, identity
+from actors.output.store import as_place, store_of
 from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
@@ -44,10 +45,10 @@ _NORMALISATIONS = {"auto": "as served", "yes": "length 1", "no": "raw"}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run, decided: what is read, what is asked of whom, what is written where."""
+    """A run, decided: what is read, what is asked of whom, what is written where (a folder or a URL)."""
 
     settings: Settings
-    out: Path
+    out: str
     plan: Plan
     columns: Columns
     found: Found
@@ -75,7 +76,7 @@ def prepare(settings: Settings) -> Job:
         )
     if not settings.output.path:
         raise UserError("no output folder: name one with -o OUT, or set output.path in the config file")
-    out = Path(settings.output.path).expanduser().absolute()
+    out = as_place(settings.output.path)
     asked = settings.input
     listing = list_input(
         asked.paths, out, asked.text_column, asked.id_column, asked.keep, asked.text_files == "whole"
@@ -99,7 +100,7 @@ def prepare(settings: Settings) -> Job:
         )
     job = Job(settings, out, plan, listing.columns, found)
     if asked.reuse:
-        check_reuse(Path(asked.reuse), out, _identity(job))
+        check_reuse(as_place(asked.reuse), out, _identity(job))
     return job
 
 
@@ -112,23 +113,21 @@ def run(settings: Settings) -> Outcome:
     job = prepare(settings)
     run_identity = _identity(job)
     try:
-        job.out.mkdir(parents=True, exist_ok=True)
+        store_of(job.out).create()
         begin_run(job.out, run_identity)
         note_asked(job.out, settings)
         sweep(job.out, everything=False)
         remove_index(job.out)  # of a job that was killed
     except OSError as error:
-        raise UserError(
-            f"cannot write to {job.out}: {error.strerror or error}; choose another -o", FAILED
-        ) from error
-    there = finished_parts(str(job.out), job.plan, job.wanted)
+        raise UserError(f"cannot write to {job.out}: {reason(error)}; choose another -o", FAILED) from error
+    there = finished_parts(job.out, job.plan, job.wanted)
     before = Ledger(job.plan, job.wanted, there.indexes, there.rejects).status()
     if before.finished:
         return _sum_up(job, before, None, seconds=0.0, interrupted=False)
     for server in job.found.servers:
         print(in_short(server), file=sys.stderr)
     try:
-        reuse = index_of(Path(settings.input.reuse), job.out) if settings.input.reuse else None
+        reuse = index_of(as_place(settings.input.reuse), job.out) if settings.input.reuse else None
         return _on_ray(job, fingerprint(run_identity), reuse)
     finally:
         remove_index(job.out)
@@ -203,7 +202,7 @@ def _spec(
 ) -> JobSpec:
     starts = {url: POLICIES[DEFAULT_POLICY](each, None).start() for url, each in bounds.items()}
     return JobSpec(
-        out=str(job.out),
+        out=job.out,
         endpoints=job.found.endpoints,
         columns=job.columns,
         dim=job.found.dim,
@@ -278,7 +277,7 @@ def _sum_up(
 ) -> Outcome:
     """Count what is in the folder, not what was said, and write the summary and the report."""
     everything = range(job.plan.parts)
-    there = finished_parts(str(job.out), job.plan, everything)
+    there = finished_parts(job.out, job.plan, everything)
     complete = len(there.indexes) == job.plan.parts
     if complete:
         sweep(job.out, everything=True)

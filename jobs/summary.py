@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from actors.messages import DriverStatus, QueueStatus
-from actors.output.folder import SUMMARY_FILE, publish_text
+from actors.output.folder import SUMMARY_FILE
+from actors.output.store import Place, publish_text, store_of
 from jobs.verdict import judge
 
 
@@ -53,8 +53,8 @@ class Summary:
     bound_by: str | None
     advice: str
 
-    def publish(self, out: Path) -> None:
-        publish_text(out / SUMMARY_FILE, self.to_json(indent=1) + "\n")
+    def publish(self, out: Place) -> None:
+        publish_text(store_of(out), SUMMARY_FILE, self.to_json(indent=1) + "\n")
 
     def to_json(self, indent: int | None = None) -> str:
         return json.dumps(asdict(self), indent=indent)
@@ -123,7 +123,7 @@ def summarise(
     )
 
 
-def in_words(summary: Summary, out: Path) -> str:
+def in_words(summary: Summary, out: Place) -> str:
     """The summary as a person reads it in a terminal."""
     lines = [
         f"{'complete' if summary.complete else 'not complete'}: {summary.rows_embedded:,} rows embedded, "

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from actors.errors import UserError
 from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE
 from actors.output.run_file import read_run
+from actors.output.store import Place, read_bytes, store_of
 from actors.queue.plan import Plan
 from jobs.repeats import repeat_in
 from jobs.verify_part import (
@@ -64,7 +63,7 @@ class _Folder:
     left_over: int
 
 
-def verify(out: Path, *, unique_ids: bool = False) -> Verification:
+def verify(out: Place, *, unique_ids: bool = False) -> Verification:
     """Check the output in `out` against its `_run.json`, holding one part at a time.
 
     Every planned part is there, readable, of this run and of its schema; no other part is. Rows and rejects of a
@@ -127,13 +126,10 @@ def in_words(found: Verification) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
-def _list(out: Path) -> _Folder:
-    rejects: set[str] = set()
-    with os.scandir(out) as entries:
-        names = {entry.name for entry in entries}
-    if REJECTS in names:
-        with os.scandir(out / REJECTS) as entries:
-            rejects = {entry.name for entry in entries}
+def _list(out: Place) -> _Folder:
+    names, rejects = set(store_of(out).names()), set(store_of(out).names(REJECTS))
+    if not names:
+        raise FileNotFoundError("nothing is there")
     hidden = [name for name in (*names, *rejects) if name.startswith(".") and name.endswith(".tmp")]
     return _Folder(
         parts=frozenset(name for name in names if name.endswith(".parquet") and name[0] not in "._"),
@@ -142,7 +138,7 @@ def _list(out: Path) -> _Folder:
     )
 
 
-def _read_promise(out: Path, folder: _Folder) -> Promise | Problem:
+def _read_promise(out: Place, folder: _Folder) -> Promise | Problem:
     try:
         run = read_run(out)
         if run is None:
@@ -155,10 +151,10 @@ def _read_promise(out: Path, folder: _Folder) -> Promise | Problem:
     return Problem(RUN_FILE, None, f"cannot be read ({reason}), so that nothing here can be checked against it")
 
 
-def _read_summary(out: Path) -> bytes | None:
+def _read_summary(out: Place) -> bytes | None:
     """None when it is not there; nothing in it when it cannot be read."""
     try:
-        return (out / SUMMARY_FILE).read_bytes()
+        return read_bytes(store_of(out), SUMMARY_FILE)
     except FileNotFoundError:
         return None
     except OSError:
@@ -203,7 +199,7 @@ def _check_summary(summary: bytes | None, rows: int | None) -> list[Problem]:
     return []
 
 
-def _repeats(out: Path, parts: Sequence[PartFound], unique_ids: bool) -> Problem | str | None:
+def _repeats(out: Place, parts: Sequence[PartFound], unique_ids: bool) -> Problem | str | None:
     """A note, or with `unique_ids` a problem."""
     names = [
         name

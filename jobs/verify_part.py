@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from actors.messages import Columns, Part
 from actors.output.folder import REJECTS, REJECTS_PROPERTY, RUN_FILE
 from actors.output.parts import PART_PROPERTY, PLAN_PROPERTY, part_schema, reject_schema
 from actors.output.run_file import fingerprint, plan_of
+from actors.output.store import Place, store_of
 from actors.queue.plan import Plan
 from jobs.verify_ids import id_at
 
@@ -91,11 +91,11 @@ def promise_of(run: dict[str, Any]) -> Promise:
     return Promise(plan_of(run), fingerprint(run), own, dim, dtype, dict(columns["keep"]))
 
 
-def check_part(out: Path, promise: Promise, part: Part, has_rejects: bool) -> PartFound:
+def check_part(out: Place, promise: Promise, part: Part, has_rejects: bool) -> PartFound:
     """Read one part and its rejects, and judge both; `has_rejects` says that the reject file is there."""
     table = None
     try:
-        with pq.ParquetFile(out / part.name, page_checksum_verification=True) as file:
+        with store_of(out).open(part.name) as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
             rows = file.metadata.num_rows
             properties = file.metadata.metadata or {}
             wrong = (
@@ -124,9 +124,9 @@ def check_part(out: Path, promise: Promise, part: Part, has_rejects: bool) -> Pa
     return PartFound(part.name, tuple(problems), True, rows, 0 if rejected is None else len(rejected), norms)
 
 
-def read_ids(path: Path) -> pa.Array:
+def read_ids(out: Place, name: str) -> pa.Array:
     """The ids in a part or in a file of rejects. Raises one of READ_ERRORS."""
-    with pq.ParquetFile(path) as file:
+    with store_of(out).open(name) as raw, pq.ParquetFile(raw) as file:
         return plain(_one_array(file.read(["id"]), "id"))
 
 
@@ -176,7 +176,7 @@ def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Pr
 
 
 def _rejects(
-    out: Path, promise: Promise, part: Part, properties: dict[bytes, bytes], has_rejects: bool
+    out: Place, promise: Promise, part: Part, properties: dict[bytes, bytes], has_rejects: bool
 ) -> tuple[pa.Array | None, list[Problem]]:
     """The ids of the part's rejects; None when that cannot be known, and then why."""
     name = f"{REJECTS}/{part.name}"
@@ -189,7 +189,7 @@ def _rejects(
             return None, [Problem(part.name, None, f"{count:,} rejects by its footer, but no file {name}")]
         return plain(pa.array([], promise.columns.id_type)), []
     try:
-        with pq.ParquetFile(out / name) as file:
+        with store_of(out).open(name) as raw, pq.ParquetFile(raw) as file:
             rows = file.metadata.num_rows
             if not file.schema_arrow.equals(reject_schema(promise.columns)):
                 return None, [Problem(name, None, f"its columns are not {reject_schema(promise.columns).names}")]

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from actors.output.digests import digest
 from actors.output.folder import part_names
 from actors.output.old_part import OldPart
 from actors.output.run_file import input_difference, plan_of, read_run
+from actors.output.store import Place
 from actors.queue.listing import list_input
 from actors.queue.plan import Ints, Plan
 from jobs.agreement import LEAST_COSINE
@@ -68,7 +68,7 @@ class Comparison:
 
 
 def verify_vectors(
-    out: Path, settings: Settings, inputs: tuple[str, ...], count: int, seed: int
+    out: Place, settings: Settings, inputs: tuple[str, ...], count: int, seed: int
 ) -> list[Comparison]:
     """Embed about `count` rows of `out` again, at each endpoint of `settings`, and otherwise as `out` was made.
 
@@ -121,7 +121,7 @@ def _even(count: int, end: int, random: np.random.Generator) -> Ints:
     return np.minimum(drawn.astype(np.int64), end - 1)
 
 
-def _asked(out: Path, settings: Settings, inputs: tuple[str, ...]) -> Asked:
+def _asked(out: Place, settings: Settings, inputs: tuple[str, ...]) -> Asked:
     noted = read_asked(out)
     if noted:
         return replace(noted, paths=inputs or noted.paths)
@@ -130,7 +130,7 @@ def _asked(out: Path, settings: Settings, inputs: tuple[str, ...]) -> Asked:
     return Asked(inputs, settings.input.text_files, settings.input.too_long, settings.vectors.dimensions)
 
 
-def _input_again(out: Path, run: dict[str, Any], asked: Asked) -> tuple[Plan, Columns]:
+def _input_again(out: Place, run: dict[str, Any], asked: Asked) -> tuple[Plan, Columns]:
     """The plan of the run, of files that can be read. Raises UserError when they are not those of then."""
     old = plan_of(run)
     try:
@@ -144,7 +144,7 @@ def _input_again(out: Path, run: dict[str, Any], asked: Asked) -> tuple[Plan, Co
 
 
 def _sample(
-    out: Path, run: dict[str, Any], asked: Asked, prompt: str, count: int, random: np.random.Generator
+    out: Place, run: dict[str, Any], asked: Asked, prompt: str, count: int, random: np.random.Generator
 ) -> Sample:
     plan, columns = _input_again(out, run, asked)
     there = plan.indexes_of(part_names(out))
@@ -154,7 +154,7 @@ def _sample(
     numbers = np.unique(which)
     sample = Sample(run["dim"], len(numbers))
     for number, (part, rows) in zip(numbers, read_parts(plan, columns, there[numbers].tolist()), strict=True):
-        with closing(OldPart(out / part.name, run["dim"], run["dtype"], asked_by="--endpoint")) as old:
+        with closing(OldPart(out, part.name, run["dim"], run["dtype"], asked_by="--endpoint")) as old:
             digests = old.digests()
             # a part holds no rejects, so that its rows may be fewer than planned
             chosen = np.unique(planned[which == number] * len(digests) // part.rows)

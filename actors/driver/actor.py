@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from actors.driver.controller import Controller
-from actors.driver.telemetry import Telemetry, last_settings
+from actors.driver.telemetry import last_settings, open_telemetry
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.messages import DriverStatus, Orders, Report
 
@@ -24,7 +24,7 @@ class DriverActor:
         make_policy = POLICIES[DEFAULT_POLICY]
         before = last_settings(out, job_began)
         self._controller = Controller({url: make_policy(each, before.get(url)) for url, each in bounds.items()})
-        self._telemetry = Telemetry(out)
+        self._telemetry = open_telemetry(out)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     async def report(self, report: Report) -> Orders:
@@ -35,6 +35,10 @@ class DriverActor:
         if self._ticking.done():
             self._ticking.result()
         return self._controller.status()
+
+    async def save(self) -> None:
+        """The job ends: see that all telemetry lasts."""
+        await self._telemetry.save()
 
     async def cpu_seconds(self) -> float:
         """CPU time of this process so far."""

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from actors.corpus.storage import reason
 from actors.embedder.batch import Batch
 from actors.embedder.bodies import Bodies
 from actors.embedder.client import EmbeddingClient
@@ -256,9 +257,7 @@ class Embedder:
         try:
             done = await loop.run_in_executor(self._writer, part.write, self._spec, self._incarnation)
         except OSError as error:
-            raise UserError(
-                f"cannot write {self._spec.out}/{part.part.name}: {error.strerror or error}", 1
-            ) from error
+            raise UserError(f"cannot write {self._spec.out}/{part.part.name}: {reason(error)}", 1) from error
         self._window.forget(part)
         part.close()
         self._writing -= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from actors.messages import JobSpec, Part, PartDone
 from actors.output.digests import digest
 from actors.output.folder import REJECTS_PROPERTY, rejects_of
 from actors.output.parts import Reject, part_schema, write_part, write_rejects
+from actors.output.store import store_of
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -154,8 +154,8 @@ class OpenPart:
 
         A part that another holder made durable meanwhile stays as it is.
         """
-        out = Path(spec.out)
-        there = rejects_of(out / self.part.name)
+        store = store_of(spec.out)
+        there = rejects_of(store, self.part.name)
         if there is not None:
             return PartDone(self.part.index, self.part.rows, there)
         ids = self._rows.ids
@@ -164,12 +164,13 @@ class OpenPart:
         keep: Sequence[pa.Array] = self._rows.keep
         vectors, digests = self._vectors, self._digests
         if self._rejects:
-            write_rejects(out, self.part.name, spec.columns, ids, list(self._rejects.values()), writer)
+            write_rejects(store, self.part.name, spec.columns, ids, list(self._rejects.values()), writer)
             good = np.setdiff1d(np.arange(self.part.rows), np.array(list(self._rejects), np.int64))
             ids, vectors, digests = ids.take(pa.array(good)), vectors[good], self.digests(good)
             keep = [column.take(pa.array(good)) for column in keep]
         write_part(
-            out / self.part.name,
+            store,
+            self.part.name,
             part_schema(spec.columns, spec.dim, spec.dtype),
             ids,
             vectors,

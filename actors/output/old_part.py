@@ -6,15 +6,16 @@ import json
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.corpus.storage import reason
 from actors.errors import FAILED, UserError
 from actors.output.digests import DIGEST, DIGEST_BYTES, Words, as_words
+from actors.output.store import Place, join, store_of
 from actors.output.vector_file import TEXTS_PROPERTY, Vectors
 
 Ints = npt.NDArray[np.int64]
@@ -26,17 +27,19 @@ class OldPart:
     `asked_by` is the option for which it is read.
     """
 
-    def __init__(self, path: Path, dim: int, dtype: str, asked_by: str = "--reuse") -> None:
+    def __init__(self, out: Place, name: str, dim: int, dtype: str, asked_by: str = "--reuse") -> None:
         self._asked_by = asked_by
-        self._path = path
+        self._path = join(out, name)
         self._dim, self._dtype = dim, np.dtype(dtype)
         try:
-            metadata = pq.read_metadata(path)
-            self._file = path.open("rb", buffering=0)  # what is asked for, and nothing around it
-        except (OSError, pa.ArrowException) as error:
+            self._file = store_of(out).open(name)  # it reads what is asked for, and nothing around it
+        except OSError as error:
             raise self._unreadable(error) from error
         try:
-            self._learn(metadata)
+            self._learn(pq.read_metadata(self._file))
+        except (OSError, pa.ArrowException) as error:
+            self._file.close()
+            raise self._unreadable(error) from error
         except BaseException:
             self._file.close()
             raise
@@ -86,7 +89,7 @@ class OldPart:
     def _read(self, at: int, size: int) -> bytes:
         try:
             self._file.seek(at)
-            data = self._file.read(size)
+            data: bytes = self._file.read(size)
         except OSError as error:
             raise self._unreadable(error) from error
         while len(data) < size:  # a read may be cut short
@@ -97,7 +100,7 @@ class OldPart:
         return data
 
     def _unreadable(self, error: BaseException) -> UserError:
-        why = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
+        why = reason(error) if isinstance(error, OSError) else str(error).split("\n", 1)[0]
         return UserError(
             f"{self._asked_by}: {self._path} cannot be read ({why}); run without {self._asked_by}", FAILED
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from actors.errors import UserError
 from actors.messages import Columns, SourceFile
-from actors.output.folder import RUN_FILE, part_names, publish_text
+from actors.output.folder import RUN_FILE, part_names
+from actors.output.store import Place, join, publish_text, read_bytes, store_of
 from actors.queue.plan import Plan
 
 _VERSION = 1
@@ -59,7 +59,7 @@ def fingerprint(run: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def begin_run(out: Path, run: dict[str, Any]) -> None:
+def begin_run(out: Place, run: dict[str, Any]) -> None:
     """Write `_run.json`, or check that the one there is of the same run. Raises UserError naming the difference."""
     there = read_run(out)
     if there is not None:
@@ -71,20 +71,20 @@ def begin_run(out: Path, run: dict[str, Any]) -> None:
         return
     if part_names(out):
         raise UserError(f"{out} holds part files but no {RUN_FILE}; choose another -o, or delete that folder")
-    publish_text(out / RUN_FILE, json.dumps(run, indent=1) + "\n")
+    publish_text(store_of(out), RUN_FILE, json.dumps(run, indent=1) + "\n")
 
 
-def read_run(out: Path) -> dict[str, Any] | None:
+def read_run(out: Place) -> dict[str, Any] | None:
     """The run that `out` holds, or None when it holds none. Raises UserError when the file is broken."""
     try:
-        run = json.loads((out / RUN_FILE).read_text())
+        run = json.loads(read_bytes(store_of(out), RUN_FILE))
         if not isinstance(run, dict) or run.get("version") != _VERSION:
             raise ValueError("not of this version")
         return run
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{out / RUN_FILE} cannot be read ({error}); choose another -o") from error
+        raise UserError(f"{join(out, RUN_FILE)} cannot be read ({error}); choose another -o") from error
 
 
 def plan_of(run: dict[str, Any]) -> Plan:
