@@ -294,7 +294,7 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
 def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
-    """Check an output (a folder, a URL); exit code 0 only if it is whole, right, and what the endpoints give now."""
+    """Check an output (a folder, a URL); exit code 0 only if it is whole, right and what the endpoints give now."""
     from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check

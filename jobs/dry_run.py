@@ -15,6 +15,7 @@ from tqdm import tqdm
 from actors.corpus import Rows
 from actors.embedder.window import BYTES_PER_TOKEN
 from actors.output.digests import DIGEST_BYTES, Words, as_words, digest
+from actors.output.store import as_place
 from actors.output.text_index import TextIndex
 from jobs.endpoints import Server
 from jobs.estimate import PartTexts, Texts, estimate
@@ -183,7 +184,7 @@ def _sample(job: Job) -> Iterator[PartTexts]:
 def _old(job: Job, folder: Path) -> TextIndex | None:
     if not job.settings.input.reuse:
         return None
-    index_of(Path(job.settings.input.reuse), folder)
+    index_of(as_place(job.settings.input.reuse), folder)
     return TextIndex(folder / INDEX)
 
 
