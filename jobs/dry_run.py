@@ -100,9 +100,9 @@ class DryRun:
 
     def _costs_in_words(self) -> Iterator[str]:
         if self.cost_of_tokens is not None:
-            yield f"cost of these tokens: about {self.cost_of_tokens:,.2f}"
+            yield f"cost of these tokens: about {_amount(self.cost_of_tokens)}"
         if self.cost_of_gpus is not None:
-            yield f"cost of one GPU an endpoint for that time: at most about {self.cost_of_gpus:,.2f}"
+            yield f"cost of one GPU an endpoint for that time: at most about {_amount(self.cost_of_gpus)}"
 
 
 def dry_run(settings: Settings, prices: Prices = Prices()) -> DryRun:
@@ -136,6 +136,10 @@ def dry_run(settings: Settings, prices: Prices = Prices()) -> DryRun:
         dim=job.found.dim,
         max_batch_size=settings.async_inference.max_batch_size,
     )
+
+
+def _amount(money: float) -> str:
+    return f"{money:,.2f}" if money >= 1 else f"{money:.2g}"
 
 
 def _seconds(job: Job, texts: Texts) -> tuple[float, float]:

@@ -3,8 +3,8 @@
     python scripts/bench_plan.py [--files 1,10,100,1000] [--parts 1000000] [--ray]
 
 Each file is a real Parquet file of a million rows (of one text, so that it is small) in ten row groups, with eight
-columns, read as `rayembed run` reads it: by its footer. Each size runs in a process of its own, whose peak memory is
-told against one that plans nothing. With --ray the queue is also asked as embedders ask it, as an actor.
+columns, read as `rayembed run` reads it: by its footer. Each size runs in a process of its own, whose peak memory
+is told against one that plans nothing. With --ray the queue is also asked as embedders ask it, as an actor.
 """
 
 from __future__ import annotations
