@@ -73,6 +73,7 @@ _KEYS = {
     "allow_mixed": ("vectors.allow_mixed", "--allow-mixed"),
     "text_files": ("input.text_files", "--text-files"),
     "dtype": ("output.dtype", "--dtype"),
+    "sink": ("output.sink", "--sink"),
     "address": ("ray.address", "--address"),
 }
 
@@ -128,6 +129,7 @@ def cli() -> None:
     type=click.Choice(["lines", "whole"]),
     help="In .txt files each line is a text, or the whole file is one.  [default: lines]",
 )
+@click.option("--sink", type=click.Choice(["parquet", "lance"]), help="Kind of output.  [default: parquet]")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -138,18 +140,26 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
 @click.option("--price-per-million-tokens", type=_PRICE, help="With --dry-run: what they cost there.")
 @click.option("--price-per-gpu-hour", type=_PRICE, help="With --dry-run: what the GPU of an endpoint costs.")
+@click.option("--status", "ask", is_flag=True, help="Say how the job that writes to OUT stands; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
 def run(
     config: Path | None,
     dry_run: bool,
-    as_json: bool,
     price_per_million_tokens: float | None,
     price_per_gpu_hour: float | None,
+    ask: bool,
+    as_json: bool,
     **given: Any,
 ) -> None:
     """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     settings = _settings(config, given)
     prices = price_per_million_tokens, price_per_gpu_hour
+    if ask:
+        from jobs.status import status
+
+        found = status(settings)
+        print(found.shown(as_json))
+        sys.exit(found.exit_code)
     if dry_run:
         from jobs.dry_run import Prices
         from jobs.dry_run import dry_run as look
@@ -158,12 +168,14 @@ def run(
         return
     if prices != (None, None):
         raise UserError("--price-per-million-tokens and --price-per-gpu-hour are for --dry-run; add that")
+    from actors.output.sinks import SINKS
     from jobs.run import run as embed
     from jobs.summary import in_words
 
     with _stdout_for_us_alone() as stdout:
         outcome = embed(settings)
-        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, settings.output.path or "")
+        place = SINKS[settings.output.sink].place(settings.output.path or "")
+        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, place)
         print(said, file=stdout)
     if outcome.exit_code == INTERRUPTED:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -197,12 +209,24 @@ def probe(config: Path | None, as_json: bool, **given: Any) -> None:
 @click.option(
     "--device", help="Where a sentence-transformers model runs: cpu, cuda, cuda:1 …  [default: its choice]"
 )
+@click.option(
+    "--batching",
+    type=click.Choice(["dynamic", "request"]),
+    default="dynamic",
+    show_default=True,
+    help="What shares a batch of the model: texts of all requests that wait, or of one.",
+)
+@click.option(
+    "--max-batch-tokens",
+    type=_COUNT,
+    help="Most tokens in a batch, padding included.  [default: what fills the device]",
+)
 @click.option("--api-key-env", metavar="NAME", help="Environment variable with a key that clients must send.")
-def serve(host: str, port: int, model: str, device: str | None, api_key_env: str | None) -> None:
+def serve(**given: Any) -> None:
     """Serve an embedding model at an OpenAI-compatible endpoint, for local use."""
     from jobs.serve.command import serve as listen
 
-    listen(host, port, model, device, api_key_env)
+    listen(**given)
 
 
 @cli.command()
@@ -294,7 +318,7 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
 def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
-    """Check an output (a folder, a URL); exit code 0 only if it is whole, right and what the endpoints give now."""
+    """Check an output, folder or URL; exit code 0 only if it is whole, right, and what the endpoints give now."""
     from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check

@@ -12,6 +12,7 @@ from actors.errors import UserError
 from actors.ids import plain
 from actors.messages import Columns
 from actors.output.folder import REJECTS, part_names
+from actors.output.sinks import PARQUET, Sink, open_sink
 from actors.output.store import Place
 from actors.queue.listing import Listing
 from actors.queue.plan import Plan
@@ -44,7 +45,7 @@ def check_unique_ids(listing: Listing, limit: int | None) -> None:
         )
 
 
-def count_repeats(out: Place, rows: int) -> int | None:
+def count_repeats(out: Place, rows: int, sink: str = PARQUET) -> int | None:
     """Rows of the complete output `out`, rejects among them, that repeat an earlier id.
 
     None when they are not counted: there are too many of them, or they cannot be read any more.
@@ -53,13 +54,14 @@ def count_repeats(out: Place, rows: int) -> int | None:
         return None
     try:
         rejects = sorted(part_names(out, REJECTS))
-        repeat = repeat_in(out, [*sorted(part_names(out)), *(f"{REJECTS}/{name}" for name in rejects)], rows)
+        kept = open_sink(sink, out)
+        repeat = repeat_in(out, kept, [*sorted(kept.names()), *(f"{REJECTS}/{name}" for name in rejects)], rows)
     except READ_ERRORS:
         return None
     return repeat.count if repeat else 0
 
 
-def repeat_in(out: Place, names: Iterable[str], rows: int) -> Repeat | None:
+def repeat_in(out: Place, sink: Sink, names: Iterable[str], rows: int) -> Repeat | None:
     """The first id that stands twice in these files of an output, `rows` rows together.
 
     Raises one of READ_ERRORS.
@@ -68,7 +70,7 @@ def repeat_in(out: Place, names: Iterable[str], rows: int) -> Repeat | None:
 
     def scan() -> Iterator[tuple[str, pa.Array]]:
         for name in names:
-            yield name, read_ids(out, name)
+            yield name, read_ids(out, sink, name)
 
     return find_repeat(scan, rows)
 

@@ -13,7 +13,8 @@ from actors.messages import Reuse
 from actors.output.digests import Words
 from actors.output.folder import part_names
 from actors.output.old_part import OldPart
-from actors.output.run_file import plan_of, read_run
+from actors.output.run_file import plan_of, read_run, sink_of
+from actors.output.sinks import PARQUET
 from actors.output.store import Place, as_place, join, store_of
 from actors.output.text_index import build_at
 
@@ -74,6 +75,11 @@ def _run_in(old: Place) -> dict[str, Any]:
     run = read_run(old)
     if run is None:
         raise UserError(f"--reuse {old}: no output of a run is there; name the -o of one")
+    if sink_of(run) != PARQUET:
+        raise UserError(
+            f"--reuse {old}: a {sink_of(run)} output does not say which texts its vectors are of, as a Parquet one "
+            "does; run without --reuse"
+        )
     if run.get("dtype") not in ("float32", "float16") or not isinstance(run.get("dim"), int):
         raise UserError(f"--reuse {old}: its _run.json does not say what its vectors are; run without --reuse")
     return run

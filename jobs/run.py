@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 
 from actors.corpus.storage import reason
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.errors import FAILED, INTERRUPTED, SOME_REJECTED, UserError
 from actors.messages import Columns, DriverStatus, Endpoint, JobSpec, Order, Orders, QueueStatus, Reuse
-from actors.output.folder import finished_parts, sweep
-from actors.output.parts import PLAN_PROPERTY
+from actors.output.done import finished_parts, sweep
+from actors.output.parts import PLAN_PROPERTY, part_schema
 from actors.output.run_file import begin_run, fingerprint, identity
+from actors.output.sinks import open_sink
 from actors.output.store import as_place, store_of
 from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
 from jobs.about import chosen, machine
 from jobs.asked import note_asked
+from jobs.commits import Commits
 from jobs.endpoints import Found, find_endpoints
 from jobs.probe import in_short
 from jobs.progress import Progress
@@ -54,6 +57,10 @@ class Job:
     found: Found
 
     @property
+    def sink(self) -> str:
+        return self.settings.output.sink
+
+    @property
     def wanted(self) -> range:
         """Indexes of the parts that this run is for."""
         return self.plan.parts_of_batch(self.settings.input.batch)
@@ -77,6 +84,7 @@ def prepare(settings: Settings) -> Job:
     if not settings.output.path:
         raise UserError("no output folder: name one with -o OUT, or set output.path in the config file")
     out = as_place(settings.output.path)
+    open_sink(settings.output.sink, out)
     asked = settings.input
     listing = list_input(
         asked.paths, out, asked.text_column, asked.id_column, asked.keep, asked.text_files == "whole"
@@ -116,11 +124,12 @@ def run(settings: Settings) -> Outcome:
         store_of(job.out).create()
         begin_run(job.out, run_identity)
         note_asked(job.out, settings)
-        sweep(job.out, everything=False)
+        open_sink(job.sink, job.out).begin(_schema(job))
+        sweep(job.out, everything=False, sink=job.sink)
         remove_index(job.out)  # of a job that was killed
     except OSError as error:
         raise UserError(f"cannot write to {job.out}: {reason(error)}; choose another -o", FAILED) from error
-    there = finished_parts(job.out, job.plan, job.wanted)
+    there = finished_parts(job.out, job.plan, job.wanted, job.sink)
     before = Ledger(job.plan, job.wanted, there.indexes, there.rejects).status()
     if before.finished:
         return _sum_up(job, before, None, seconds=0.0, interrupted=False)
@@ -155,7 +164,12 @@ def _identity(job: Job) -> dict[str, Any]:
         job.settings.output.dtype,
         _NORMALISATIONS[vectors.normalize],
         {name: prompt for name, prompt in given.items() if prompt},
+        job.sink,
     )
+
+
+def _schema(job: Job) -> pa.Schema:
+    return part_schema(job.columns, job.found.dim, job.settings.output.dtype)
 
 
 def _embed(job: Job, plan_fingerprint: str, reuse: Reuse | None, local: bool) -> Outcome:
@@ -173,7 +187,7 @@ def _embed(job: Job, plan_fingerprint: str, reuse: Reuse | None, local: bool) ->
         pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size)
         began = time.monotonic()
         try:
-            queue, driver = _watch(pool, interrupted)
+            queue, driver = _watch(pool, Commits(open_sink(job.sink, job.out), job.plan), interrupted)
         except UserError:
             pool.stop()
             raise
@@ -218,18 +232,21 @@ def _spec(
         truncate=job.settings.input.too_long == "truncate",
         prompt=job.settings.vectors.prompt or "",
         reuse=reuse,
+        sink=job.sink,
     )
 
 
-def _watch(pool: Pool, interrupted: list[int]) -> tuple[QueueStatus, DriverStatus]:
+def _watch(pool: Pool, commits: Commits, interrupted: list[int]) -> tuple[QueueStatus, DriverStatus]:
     queue, driver = pool.look(0.0)
     progress = Progress(queue)
     try:
         while not queue.finished and not interrupted:
             queue, driver = pool.look(_LOOK_S)
             progress.show(queue, driver)
+            commits.now_and_then()
     finally:
         progress.close()
+        commits.close()
     return queue, driver
 
 
@@ -276,11 +293,16 @@ def _sum_up(
     cpu_seconds: float | None = None,
 ) -> Outcome:
     """Count what is in the folder, not what was said, and write the summary and the report."""
+    try:
+        open_sink(job.sink, job.out).commit(job.plan)
+    except OSError as error:
+        raise UserError(f"cannot commit to {job.out}: {reason(error)}; run again to go on", FAILED) from error
     everything = range(job.plan.parts)
-    there = finished_parts(job.out, job.plan, everything)
+    there = finished_parts(job.out, job.plan, everything, job.sink)
     complete = len(there.indexes) == job.plan.parts
     if complete:
-        sweep(job.out, everything=True)
+        sweep(job.out, everything=True, sink=job.sink)
+    repeats = count_repeats(job.out, job.plan.rows, job.sink) if complete and job.columns.id else None
     summary = summarise(
         queue,
         driver,
@@ -292,10 +314,10 @@ def _sum_up(
         cpu_seconds=cpu_seconds if cpu_seconds is not None else sum(psutil.Process().cpu_times()[:2]),
         model=job.found.endpoints[0].model,
         dim=job.found.dim,
-        rows_repeating_an_id=count_repeats(job.out, job.plan.rows) if complete and job.columns.id else None,
+        rows_repeating_an_id=repeats,
     )
     summary.publish(job.out)
-    write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)})
+    write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)}, job.sink)
     missing = set(job.wanted) - set(there.indexes.tolist())
     if interrupted and missing:
         return Outcome(summary, INTERRUPTED)

@@ -9,7 +9,6 @@ from typing import Any
 from actors.messages import DriverStatus, QueueStatus
 from actors.output.folder import SUMMARY_FILE
 from actors.output.store import Place, publish_text, store_of
-from jobs.verdict import judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def summarise(
     endpoints = driver.endpoints if driver else ()
     tokens = sum(endpoint.tokens for endpoint in endpoints)
     embedded = queue.rows_done - queue.rejects_done
-    verdict = judge(driver) if driver else None
+    verdict = driver.verdict if driver else None
     errors: dict[str, int] = {}
     for endpoint in endpoints:
         for kind, count in endpoint.errors.items():
@@ -123,8 +122,8 @@ def summarise(
     )
 
 
-def in_words(summary: Summary, out: Place) -> str:
-    """The summary as a person reads it in a terminal."""
+def in_words(summary: Summary, place: str) -> str:
+    """The summary as a person reads it in a terminal; `place` is what the vectors are in."""
     lines = [
         f"{'complete' if summary.complete else 'not complete'}: {summary.rows_embedded:,} rows embedded, "
         f"{summary.rows_resumed:,} already there, {summary.rows_rejected:,} rejected, of {summary.rows_total:,}",
@@ -148,5 +147,5 @@ def in_words(summary: Summary, out: Place) -> str:
         )
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items()))
-    lines.append(f"vectors: {out}/part-*.parquet ({summary.dim} dimensions, {summary.model})")
+    lines.append(f"vectors: {place} ({summary.dim} dimensions, {summary.model})")
     return "\n".join(lines)

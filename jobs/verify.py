@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.errors import UserError
-from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE
+from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE, part_names
 from actors.output.run_file import read_run
+from actors.output.sinks import PARQUET, Sink, open_sink
 from actors.output.store import Place, read_bytes, store_of
 from actors.queue.plan import Plan
 from jobs.repeats import repeat_in
@@ -47,6 +48,7 @@ class Verification:
     rejects: int = 0
     norms: Norms | None = None
     vectors: str = ""
+    mendable: bool = True
 
     @property
     def ok(self) -> bool:
@@ -56,9 +58,8 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """Names in the output folder: visible Parquet files, files of rejects, and hidden left-overs of writers."""
+    """Names of files of rejects, and how many hidden left-overs of writers there are."""
 
-    parts: frozenset[str]
     rejects: frozenset[str]
     left_over: int
 
@@ -76,20 +77,22 @@ def verify(out: Place, *, unique_ids: bool = False) -> Verification:
         folder = _list(out)
     except OSError as error:
         raise UserError(f"cannot read {out}: {first_line(error)}; name the -o of a run") from error
-    promise = _read_promise(out, folder)
+    promise = _read_promise(out)
     if isinstance(promise, Problem):
         return Verification((promise,))
-    plan = promise.plan
+    plan, sink = promise.plan, open_sink(promise.sink, out)
+    visible = sink.visible()
     parts = [
-        check_part(out, promise, part, part.name in folder.rejects)
+        check_part(out, sink, promise, part, part.name in folder.rejects)
         for part in map(plan.part, range(plan.parts))
-        if part.name in folder.parts
+        if part.name in visible
     ]
     rows, rejects = sum(part.rows for part in parts), sum(part.rejects for part in parts)
-    repeats = _repeats(out, parts, unique_ids) if promise.columns.id is not None else None
+    repeats = _repeats(out, sink, parts, unique_ids) if promise.columns.id is not None else None
     return Verification(
         problems=(
-            *_check_names(plan, folder),
+            *_check_names(plan, visible, folder.rejects),
+            *(Problem(sink.place("."), None, what) for what in sink.amiss({part.name for part in parts})),
             *_check_summary(summary, None if any(part.problems for part in parts) else rows + rejects),
             *([repeats] if isinstance(repeats, Problem) else []),
             *(problem for part in parts for problem in part.problems),
@@ -103,6 +106,7 @@ def verify(out: Place, *, unique_ids: bool = False) -> Verification:
         rejects=rejects,
         norms=_together([part.norms for part in parts if part.norms]),
         vectors=f"{promise.dim} x {promise.dtype}",
+        mendable=promise.sink == PARQUET,
     )
 
 
@@ -118,7 +122,7 @@ def in_words(found: Verification) -> str:
     lines = [f"{'OK' if found.ok else 'NOT OK'}: {counts}", *map(str, found.problems[:_SHOWN])]
     if len(found.problems) > _SHOWN:
         lines.append(f"… and {len(found.problems) - _SHOWN:,} more")
-    if found.parts_wrong:
+    if found.parts_wrong and found.mendable:
         lines.append(
             f"to mend a damaged part ({found.parts_wrong:,} of them): delete it and the file of its name in "
             f"{REJECTS}, then run the same command again; that does only what is missing"
@@ -132,17 +136,16 @@ def _list(out: Place) -> _Folder:
         raise FileNotFoundError("nothing is there")
     hidden = [name for name in (*names, *rejects) if name.startswith(".") and name.endswith(".tmp")]
     return _Folder(
-        parts=frozenset(name for name in names if name.endswith(".parquet") and name[0] not in "._"),
         rejects=frozenset(name for name in rejects if name[0] not in "._"),
         left_over=len(hidden),
     )
 
 
-def _read_promise(out: Place, folder: _Folder) -> Promise | Problem:
+def _read_promise(out: Place) -> Promise | Problem:
     try:
         run = read_run(out)
         if run is None:
-            what = f"missing, beside {_count(len(folder.parts), 'part')}: not the output of a run"
+            what = f"missing, beside {_count(len(part_names(out)), 'part')}: not the output of a run"
             return Problem(RUN_FILE, None, what)
         return promise_of(run)
     except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -161,11 +164,11 @@ def _read_summary(out: Place) -> bytes | None:
         return b""
 
 
-def _check_names(plan: Plan, folder: _Folder) -> list[Problem]:
+def _check_names(plan: Plan, visible: set[str], rejects: frozenset[str]) -> list[Problem]:
     """Parts that should be there and are not, and the other way round."""
     problems = []
     planned = [plan.part(index).name for index in range(plan.parts)]
-    missing = [index for index, name in enumerate(planned) if name not in folder.parts]
+    missing = [index for index, name in enumerate(planned) if name not in visible]
     if missing:
         rows = plan.rows_of(np.array(missing, np.int64))
         what = (
@@ -174,8 +177,8 @@ def _check_names(plan: Plan, folder: _Folder) -> list[Problem]:
         )
         problems.append(Problem(planned[missing[0]], None, what))
     for strays, prefix, what in (
-        (folder.parts.difference(planned), "", f"not a part of this run ({RUN_FILE})"),
-        (folder.rejects.difference(planned), f"{REJECTS}/", "rejects of no part of this run"),
+        (visible.difference(planned), "", f"not a part of this run ({RUN_FILE})"),
+        (rejects.difference(planned), f"{REJECTS}/", "rejects of no part of this run"),
     ):
         if strays:
             more = f", and {len(strays) - 1:,} more" if len(strays) > 1 else ""
@@ -199,7 +202,7 @@ def _check_summary(summary: bytes | None, rows: int | None) -> list[Problem]:
     return []
 
 
-def _repeats(out: Place, parts: Sequence[PartFound], unique_ids: bool) -> Problem | str | None:
+def _repeats(out: Place, sink: Sink, parts: Sequence[PartFound], unique_ids: bool) -> Problem | str | None:
     """A note, or with `unique_ids` a problem."""
     names = [
         name
@@ -209,7 +212,7 @@ def _repeats(out: Place, parts: Sequence[PartFound], unique_ids: bool) -> Proble
     ]
 
     try:
-        repeat = repeat_in(out, names, sum(part.rows + part.rejects for part in parts))
+        repeat = repeat_in(out, sink, names, sum(part.rows + part.rejects for part in parts))
     except READ_ERRORS as error:
         return Problem(str(out), None, f"changed while it was read ({first_line(error)}); verify it again")
     if repeat is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from actors.ids import id_type_of, plain
 from actors.messages import Columns, Part
 from actors.output.folder import REJECTS, REJECTS_PROPERTY, RUN_FILE
 from actors.output.parts import PART_PROPERTY, PLAN_PROPERTY, part_schema, reject_schema
-from actors.output.run_file import fingerprint, plan_of
+from actors.output.run_file import fingerprint, plan_of, sink_of
+from actors.output.sinks import Sink, StoredPart
+from actors.output.sinks.parquet import ParquetPart
 from actors.output.store import Place, store_of
 from actors.queue.plan import Plan
 from jobs.verify_ids import id_at
@@ -48,6 +49,7 @@ class Promise:
     dim: int
     dtype: str
     keep: dict[str, str]
+    sink: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +90,16 @@ def promise_of(run: dict[str, Any]) -> Promise:
     if columns["id"] is None and id_type != pa.int64():
         raise ValueError(f"id_type {id_type} is not that of a position")
     own = Columns(columns["text"], columns["id"], (), id_type, ())
-    return Promise(plan_of(run), fingerprint(run), own, dim, dtype, dict(columns["keep"]))
+    return Promise(plan_of(run), fingerprint(run), own, dim, dtype, dict(columns["keep"]), sink_of(run))
 
 
-def check_part(out: Place, promise: Promise, part: Part, has_rejects: bool) -> PartFound:
+def check_part(out: Place, sink: Sink, promise: Promise, part: Part, has_rejects: bool) -> PartFound:
     """Read one part and its rejects, and judge both; `has_rejects` says that the reject file is there."""
     table = None
     try:
-        with store_of(out).open(part.name) as raw, pq.ParquetFile(raw, page_checksum_verification=True) as file:
-            rows = file.metadata.num_rows
-            properties = file.metadata.metadata or {}
-            wrong = (
-                _wrong_run(properties, promise)
-                or _copied(properties, part)
-                or _wrong_schema(file.schema_arrow, properties, promise)
-            )
+        with closing(sink.open(part.name)) as file:
+            rows, properties = file.rows, file.properties
+            wrong = _wrong_run(properties, promise) or _copied(properties, part) or _wrong_schema(file, promise)
             if not wrong and rows <= part.rows:  # more rows than planned may be more than memory
                 table = file.read()
     except READ_ERRORS as error:
@@ -124,10 +121,14 @@ def check_part(out: Place, promise: Promise, part: Part, has_rejects: bool) -> P
     return PartFound(part.name, tuple(problems), True, rows, 0 if rejected is None else len(rejected), norms)
 
 
-def read_ids(out: Place, name: str) -> pa.Array:
+def read_ids(out: Place, sink: Sink, name: str) -> pa.Array:
     """The ids in a part or in a file of rejects. Raises one of READ_ERRORS."""
-    with store_of(out).open(name) as raw, pq.ParquetFile(raw) as file:
+    with closing(_rejects_file(out, name) if name.startswith(REJECTS) else sink.open(name)) as file:
         return plain(_one_array(file.read(["id"]), "id"))
+
+
+def _rejects_file(out: Place, name: str) -> StoredPart:
+    return ParquetPart(store_of(out), name)
 
 
 def first_line(error: BaseException) -> str:
@@ -158,7 +159,8 @@ def _copied(properties: dict[bytes, bytes], part: Part) -> str | None:
     return None if name == part.name else f"a copy of {shown(name)}"
 
 
-def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Promise) -> str | None:
+def _wrong_schema(file: StoredPart, promise: Promise) -> str | None:
+    schema = file.schema
     planned = part_schema(promise.columns, promise.dim, promise.dtype)
     names = [*planned.names, *promise.keep]
     if schema.names != names:
@@ -166,9 +168,7 @@ def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Pr
     for field in planned:
         if not schema.field(field.name).type.equals(field.type):
             return f"column {field.name} is {schema.field(field.name).type}; planned is {field.type}"
-    # Parquet has fewer types than Arrow; the exact ones that were written stand beside them
-    written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties.get(b"ARROW:schema", b""))))
-    types = {field.name: str(field.type) for field in written}
+    types = {field.name: str(field.type) for field in file.written}
     for name, type_ in promise.keep.items():
         if types.get(name) != type_:
             return f"column {name} is {types.get(name)}; planned is {type_}"
@@ -189,11 +189,11 @@ def _rejects(
             return None, [Problem(part.name, None, f"{count:,} rejects by its footer, but no file {name}")]
         return plain(pa.array([], promise.columns.id_type)), []
     try:
-        with store_of(out).open(name) as raw, pq.ParquetFile(raw) as file:
-            rows = file.metadata.num_rows
-            if not file.schema_arrow.equals(reject_schema(promise.columns)):
+        with closing(_rejects_file(out, name)) as file:
+            rows = file.rows
+            if not file.schema.equals(reject_schema(promise.columns)):
                 return None, [Problem(name, None, f"its columns are not {reject_schema(promise.columns).names}")]
-            if copied := _copied(file.metadata.metadata or {}, part):
+            if copied := _copied(file.properties, part):
                 return None, [Problem(name, None, copied)]
             if rows != count:
                 return None, [Problem(name, None, f"{rows:,} rejects; the footer of its part says {count:,}")]

@@ -25,7 +25,8 @@ from actors.messages import Columns, Order, Part
 from actors.output.digests import digest
 from actors.output.folder import part_names
 from actors.output.old_part import OldPart
-from actors.output.run_file import input_difference, plan_of, read_run
+from actors.output.run_file import input_difference, plan_of, read_run, sink_of
+from actors.output.sinks import PARQUET
 from actors.output.store import Place
 from actors.queue.listing import list_input
 from actors.queue.plan import Ints, Plan
@@ -78,6 +79,11 @@ def verify_vectors(
     run = read_run(out)
     if run is None:
         raise UserError(f"{out} holds no run; name the -o of one")
+    if sink_of(run) != PARQUET:
+        raise UserError(
+            f"{out}: a {sink_of(run)} output does not say which texts its vectors are of, only a Parquet one does; "
+            "verify it without --endpoint"
+        )
     asked = _asked(out, settings, inputs)
     truncate, prompt = asked.too_long == "truncate", run["prompt"] or {}
     sample = _sample(out, run, asked, prompt.get("text", ""), count, np.random.default_rng(seed))

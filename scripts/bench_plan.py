@@ -27,7 +27,7 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from actors.messages import Claim, PartDone, SourceFile  # noqa: E402
-from actors.output.folder import finished_parts  # noqa: E402
+from actors.output.done import finished_parts  # noqa: E402
 from actors.queue.ledger import Ledger  # noqa: E402
 from actors.queue.listing import list_input  # noqa: E402
 from actors.queue.plan import Plan, choose_rows_per_part  # noqa: E402

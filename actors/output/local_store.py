@@ -89,6 +89,13 @@ def publish_file(path: Path, text: str) -> None:
     publish(path, write)
 
 
+def sync_file(path: Path) -> None:
+    """Make a file that another writer has closed last, and its name."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable, where the system lets a folder be opened and synced."""
     with suppress(OSError):

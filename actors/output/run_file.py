@@ -10,6 +10,7 @@ from typing import Any
 from actors.errors import UserError
 from actors.messages import Columns, SourceFile
 from actors.output.folder import RUN_FILE, part_names
+from actors.output.sinks import PARQUET
 from actors.output.store import Place, join, publish_text, read_bytes, store_of
 from actors.queue.plan import Plan
 
@@ -24,6 +25,7 @@ def identity(
     dtype: str,
     normalisation: str = "as served",
     prompt: Mapping[str, str] | None = None,
+    sink: str = PARQUET,
 ) -> dict[str, Any]:
     """The run as a tree of plain values; two runs with equal trees write the same rows into the same parts.
 
@@ -36,6 +38,8 @@ def identity(
         "dtype": dtype,
         "normalisation": normalisation,
         "prompt": dict(prompt) if prompt else None,
+        # outputs of earlier versions do not say what is the usual
+        **({"sink": sink} if sink != PARQUET else {}),
         "columns": {
             "text": columns.text,
             "id": columns.id,
@@ -54,6 +58,11 @@ def identity(
     }
 
 
+def sink_of(run: dict[str, Any]) -> str:
+    """The kind of output of a run."""
+    return str(run.get("sink", PARQUET))
+
+
 def fingerprint(run: dict[str, Any]) -> str:
     """16 hexadecimal digits that differ when the run does."""
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
@@ -63,7 +72,8 @@ def begin_run(out: Place, run: dict[str, Any]) -> None:
     """Write `_run.json`, or check that the one there is of the same run. Raises UserError naming the difference."""
     there = read_run(out)
     if there is not None:
-        if difference := _first_difference(there, run):
+        usual = {"sink": PARQUET}
+        if difference := _first_difference(usual | there, usual | run):
             grown = f" (with --reuse {out} only new texts are sent)" if difference.startswith("input") else ""
             raise UserError(
                 f"{out} holds another run ({difference}); choose another -o{grown}, or delete that folder"

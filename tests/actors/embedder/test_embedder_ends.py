@@ -17,7 +17,7 @@ from actors.embedder import embedder as module
 from actors.embedder.open_part import OpenPart
 from actors.errors import UserError
 from actors.messages import Claim, Grant, Order, Orders, PartDone, Report
-from actors.output.folder import sweep
+from actors.output.done import sweep
 from actors.output.parts import Reject, write_rejects
 from actors.output.store import store_of
 from tests.actors.embedder.job import NoDriver, Queue, ends, job_of, reject_rows, until

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from actors.messages import Columns, SourceFile
-from actors.output.folder import REJECTS, REJECTS_PROPERTY, finished_parts, part_names, sweep
+from actors.output.done import finished_parts, sweep
+from actors.output.folder import REJECTS, REJECTS_PROPERTY, part_names
 from actors.output.local_store import publish, publish_file
 from actors.output.parts import Reject, part_schema, write_part, write_rejects
 from actors.output.store import store_of

@@ -17,7 +17,8 @@ import pytest
 
 from actors.errors import UserError
 from actors.output import store as module
-from actors.output.folder import REJECTS, REJECTS_PROPERTY, finished_parts, part_names, sweep
+from actors.output.done import finished_parts, sweep
+from actors.output.folder import REJECTS, REJECTS_PROPERTY, part_names
 from actors.output.parts import Reject, part_schema, write_part, write_rejects
 from actors.output.store import Store, as_place, publish_text, read_bytes, store_of
 from tests.actors.output.test_folder import COLUMNS, plan_of
