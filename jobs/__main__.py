@@ -41,6 +41,7 @@ class _Number(click.ParamType[int | str]):
 
 
 _COUNT, _AUTO = _Number(auto=False), _Number(auto=True)
+_PRICE = click.FloatRange(min=0)
 
 # option -> key of the settings; what was not given on the command line stays as the file or the default says
 _KEYS = {
@@ -137,11 +138,22 @@ def cli() -> None:
     help="YAML settings.  [default: config/phase1_config.yaml if present]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
+@click.option("--price-per-million-tokens", type=_PRICE, help="With --dry-run: what they cost there.")
+@click.option("--price-per-gpu-hour", type=_PRICE, help="With --dry-run: what the GPU of an endpoint costs.")
 @click.option("--status", "ask", is_flag=True, help="Say how the job that writes to OUT stands; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
-def run(config: Path | None, dry_run: bool, ask: bool, as_json: bool, **given: Any) -> None:
+def run(
+    config: Path | None,
+    dry_run: bool,
+    price_per_million_tokens: float | None,
+    price_per_gpu_hour: float | None,
+    ask: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     settings = _settings(config, given)
+    prices = price_per_million_tokens, price_per_gpu_hour
     if ask:
         from jobs.status import status
 
@@ -149,10 +161,13 @@ def run(config: Path | None, dry_run: bool, ask: bool, as_json: bool, **given: A
         print(found.shown(as_json))
         sys.exit(found.exit_code)
     if dry_run:
+        from jobs.dry_run import Prices
         from jobs.dry_run import dry_run as look
 
-        print(look(settings).shown(as_json))
+        print(look(settings, Prices(*prices)).shown(as_json))
         return
+    if prices != (None, None):
+        raise UserError("--price-per-million-tokens and --price-per-gpu-hour are for --dry-run; add that")
     from actors.output.sinks import SINKS
     from jobs.run import run as embed
     from jobs.summary import in_words

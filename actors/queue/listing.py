@@ -217,7 +217,9 @@ def _agreed_type(filled: Sequence[tuple[SourceFile, Survey]], name: str, option:
         elif survey.all_text and (wider := _wider(first[1], type_, typed)):
             first = first[0], wider
         else:
-            raise UserError(f"{option} {name} is {first[1]} in {first[0]} but {type_} in {file.name}")
+            raise UserError(
+                f"{option} {name} is {first[1]} in {first[0]} but {type_} in {file.name}; convert one of them"
+            )
     return first[1] if first else pa.string()
 
 
