@@ -46,7 +46,8 @@ class Pool:
         self._size = size
         beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
         self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out, spec.sink)
-        self._driver = ray.remote(DriverActor).options(name=DRIVER, **beside).remote(bounds, spec.out, stamp())
+        driver = ray.remote(DriverActor).options(name=DRIVER, **beside)
+        self._driver = driver.remote(spec.endpoints, bounds, spec.out, stamp())
         self._embedders: dict[str, _Embedder] = {}
         self._leaving: set[str] = set()
         self._nodes_seen = time.monotonic()
