@@ -118,5 +118,9 @@ def drawn(index: int) -> GpuProfile:
         case "quota":
             fields |= {"merge": "none", "dialect": "openai", "replicas": 64, "knee_tokens": 0, "gauge": False}
             fields |= {"burst_s": among(1, 4), "retry_after_s": among(0.5, 2)}
-            fields |= {"tokens_per_s": 10 ** among(5, 5.8)} if chance.random() < 0.5 else {"requests_per_s": among(10, 60)}
+            fields |= (
+                {"tokens_per_s": 10 ** among(5, 5.8)}
+                if chance.random() < 0.5
+                else {"requests_per_s": among(10, 60)}
+            )
     return GpuProfile(**fields)

@@ -202,13 +202,15 @@ class Knee:
                 state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)
                 return self._take(Step(state.aim, "is the cap still there?"), seen.now)
             return None
-        searching = isinstance(state, Search) or self._rows_now() < rows
         known = shared and self._cap.texts is not None
+        searching = isinstance(state, Search) or (self._rows_now() < rows and not known)
         limit = max(state.aim.limit, self._cap.most(self._rows)) if searching and not known else state.aim.limit
         state.aim = Aim(self._fit(limit), state.aim.tokens)  # to the cap, not to half of it
         if searching:
             # more in flight are too many, unless all share a cap in texts: then they are smaller
             failed = {Knob.LIMIT} if self._cap.texts is None else set()
+            if known and isinstance(state, Search):
+                failed |= state.failed  # it was met again by what was tried
             search = Search(state.aim, self._room, self._unloaded_s, failed=failed)
             return self._take(Step(state.aim, verdict, search), seen.now)
         return self._take(Step(state.aim, verdict), seen.now)
