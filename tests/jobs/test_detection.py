@@ -72,6 +72,30 @@ def test_a_server_is_of_one_kind_only(kind: str) -> None:
         assert spoken(stand_in.url) == {kind}
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "switches"),
+    [
+        ("vllm", "vLLM", {"tokens_per_gpu_batch": "--max-num-batched-tokens and --max-num-seqs"}),
+        ("sglang", "SGLang", {"texts_in_flight": "--max-queued-requests"}),
+        (
+            "infinity",
+            "Infinity",
+            {"texts_in_flight": "INFINITY_QUEUE_SIZE", "tokens_per_gpu_batch": "--batch-size"},
+        ),
+        (
+            "tei",
+            "TEI",
+            {"texts_in_flight": "--max-concurrent-requests", "tokens_per_gpu_batch": "--max-batch-tokens"},
+        ),
+    ],
+)
+def test_advice_can_name_the_server_and_its_own_options(kind: str, name: str, switches: dict[str, str]) -> None:
+    with STAND_INS[kind]() as stand_in:
+        endpoint = found(stand_in.url).endpoint
+    assert endpoint.server.startswith(name)
+    assert switches.items() <= dict(endpoint.switches).items()
+
+
 def test_a_server_that_is_none_of_them_speaks_openai(server: EmbeddingServer) -> None:
     assert spoken(server.url) == set()
     assert found(server.url).endpoint.dialect == "openai"
@@ -98,6 +122,14 @@ def test_an_old_vllm_is_asked_for_base64() -> None:
         server = found(vllm.url)
         assert_vectors(server, PLAIN)
         assert (server.endpoint.encoding, server.endpoint.counted) == ("base64", "")
+
+
+def test_an_older_vllm_is_not_asked_to_cut_texts() -> None:
+    with VLLMServer(version="0.8.5") as vllm:
+        endpoint = found(vllm.url).endpoint
+        assert (endpoint.encoding, endpoint.wanted.truncate, endpoint.cuts) == ("base64", False, False)
+        with pytest.raises(UserError, match="does not exist"):
+            found(vllm.url, model="another")
 
 
 @pytest.mark.parametrize("suffix", ["", "/v1"])

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from actors.ceiling import Ceiling
 from actors.driver.tuning.aims import LEAST, Aim, Knob, Room, State, Step
 from actors.driver.tuning.allowance import Told, lesser
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
@@ -53,7 +54,7 @@ class Knee:
         self._quota: Quota | None = None
         self._told = Told(bounds)
         self._paced_now = False
-        self._rows = min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows)
+        self._taken_rows = Ceiling(min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows))
         self._unloaded_s: float | None = None
         self._unloaded_tokens = 1
         self._obeyed: float | None = None  # since when all do as ordered
@@ -86,6 +87,8 @@ class Knee:
         self._canary.came(seen.completions, self._setting.batch_rows)
         for each in seen.completions:
             self._memory.worked(each.size)
+            self._taken_rows.took(each.rows, seen.now)
+        self._taken_rows.look(seen.now)
         self._told.hear(seen.allowance, seen.now)
         self._unseen &= seen.gpu is None
         self._paced_now = self._told.holds_back(self._history, seen.complete_to)
@@ -188,7 +191,7 @@ class Knee:
         if not failures:
             return None
         told = [each.most_rows for each in failures if each.most_rows]
-        self._rows = min(self._rows, *(told or [max(1, each.rows // 2) for each in failures]))
+        self._taken_rows.refuse(min(told or [each.rows // 2 for each in failures]), seen.now)
         return f"at most {self._rows} texts in a request"
 
     def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:
@@ -314,6 +317,10 @@ class Knee:
         )
 
     # room
+
+    @property
+    def _rows(self) -> int:
+        return int(self._taken_rows.now)
 
     def _rows_now(self) -> int:
         return self._bounds.batch_rows or self._cap.rows(self._bounds.limit or self._aim.limit, self._rows)

@@ -13,6 +13,8 @@ import pytest
 from actors.errors import UserError
 from jobs.serve.app import create_app
 from jobs.serve.backends import Backend, load_backend
+from jobs.serve.backends.base import encode
+from jobs.serve.engine import Engine
 
 TEXTS = ["a short text", "b", "a much longer text than the others " * 20, "the end"]
 LIMIT = 16
@@ -69,33 +71,65 @@ def test_what_it_says_of_itself(tiny: Backend) -> None:
 def test_vectors_are_those_of_the_library(tiny: Backend, folder: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(TEXTS, normalize_embeddings=True)
-    np.testing.assert_allclose(tiny.encode(TEXTS).vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(encode(tiny, TEXTS).vectors, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_models_own_prompt_and_padding_are_kept(
+    folder: Path, tmp_path: Path, include_prompt: bool, side: str
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    model = library.SentenceTransformer(str(folder), device="cpu")
+    model.prompts, model.default_prompt_name = {"document": "read this "}, "document"
+    model[1].include_prompt = include_prompt
+    model.tokenizer.padding_side = side
+    model.save(str(tmp_path / "prompted"))
+    expected = library.SentenceTransformer(str(tmp_path / "prompted"), device="cpu").encode(
+        TEXTS, normalize_embeddings=True
+    )
+    prompted = encode(load_backend(str(tmp_path / "prompted"), "cpu"), TEXTS)
+    np.testing.assert_allclose(prompted.vectors, expected, atol=1e-5)
+    assert prompted.tokens[1] > 3
+
+
+def test_a_model_that_is_given_more_than_its_tokens_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    whole = library.SentenceTransformer.encode
+    monkeypatch.setattr(library.SentenceTransformer, "encode", lambda self, texts, **kw: -whole(self, texts, **kw))
+    with pytest.raises(UserError, match="takes more than the tokens"):
+        load_backend(str(folder), "cpu")
 
 
 def test_batch_agrees_with_single_and_is_of_unit_length(tiny: Backend) -> None:
-    batch = tiny.encode(TEXTS)
+    batch = encode(tiny, TEXTS)
     assert batch.vectors.dtype == np.float32
     for row, text in enumerate(TEXTS):
-        np.testing.assert_allclose(tiny.encode([text]).vectors[0], batch.vectors[row], atol=1e-5)
+        np.testing.assert_allclose(encode(tiny, [text]).vectors[0], batch.vectors[row], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(batch.vectors, axis=1), 1.0, atol=1e-5)
 
 
 def test_tokens_count_what_was_read(tiny: Backend) -> None:
-    tokens = tiny.encode(TEXTS).tokens
+    tokens = encode(tiny, TEXTS).tokens
     assert tokens[1] == 3  # [CLS] b [SEP]
     assert tokens[2] == LIMIT
-    cut = tiny.encode([TEXTS[2], TEXTS[2] + "and more"]).vectors
+    cut = encode(tiny, [TEXTS[2], TEXTS[2] + "and more"]).vectors
     np.testing.assert_allclose(cut[0], cut[1], atol=1e-5)
 
 
-async def test_served(tiny: Backend) -> None:
-    transport = httpx.ASGITransport(create_app(tiny))
+@pytest.mark.parametrize("merge", [True, False])
+async def test_served(tiny: Backend, merge: bool) -> None:
+    transport = httpx.ASGITransport(create_app(tiny, engine=Engine(tiny, 64, merge=merge)))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         model = (await client.get("/v1/models")).json()["data"][0]
         assert (model["id"], model["max_model_len"], model["n_embd"]) == ("tiny-bert", LIMIT, 32)
         reply = (await client.post("/v1/embeddings", json={"input": TEXTS})).json()
         assert len(reply["data"]) == len(TEXTS)
-        assert reply["usage"]["prompt_tokens"] == int(tiny.encode(TEXTS).tokens.sum())
+        assert reply["usage"]["prompt_tokens"] == int(encode(tiny, TEXTS).tokens.sum())
+        rows = np.array([row["embedding"] for row in reply["data"]], np.float32)
+        np.testing.assert_allclose(rows, encode(tiny, TEXTS).vectors, atol=1e-5)
         refused = await client.post("/v1/embeddings", json={"input": "a", "dimensions": 16})
         assert refused.status_code == 400
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.ceiling import AGAIN_S, SOON_S
 from actors.driver.tuning.base import Bounds, Setting
 from actors.driver.tuning.knee import ENOUGH_S, START, Knee
 from tests.actors.driver.tuning.ground import Ground, failure
@@ -50,6 +51,14 @@ def test_a_413_without_a_name_halves_the_rows() -> None:
     ground = started(Ground(Knee(Bounds()), flat))
     ground.failures = [failure(ground.now, "too_many_inputs", rows=90)]
     assert ground.tick().setting.batch_rows == 45
+
+
+def test_a_limit_on_rows_that_was_none_is_found_out() -> None:
+    ground = started(Ground(Knee(Bounds(server_rows=1024)), flat))
+    ground.failures = [failure(ground.now, "too_many_inputs", most_rows=1)]
+    assert ground.tick().setting.batch_rows == 1
+    assert ground.run(AGAIN_S - 1).batch_rows == 1
+    assert ground.run(12 * SOON_S + 2).batch_rows >= 100  # as many as any request has
 
 
 def test_a_first_request_that_is_refused_alone_gets_fewer_texts() -> None:
