@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import tenacity
 
 from actors.corpus.storage import reason, scheme_of
 from actors.object_storage import asked, fsspec_client, s3_client, translated
@@ -26,15 +27,25 @@ T = TypeVar("T")
 Piece = bytes | memoryview
 
 _ARROW_SAYS = re.compile(r"AWS Error (\w+)[^:]*: (.*?)(?: \(Request ID: .*)?$", re.DOTALL)
+_NO_BUCKET = "there is no such bucket; create it first"
 _DENIED = "check the credentials in the environment of every node, and what they may do with the bucket"
 _REMEDIES = {
-    "NO_SUCH_BUCKET": "there is no such bucket; create it first",
+    "NO_SUCH_BUCKET": _NO_BUCKET,
     "ACCESS_DENIED": f"access denied; {_DENIED}",
     "INVALID_ACCESS_KEY_ID": f"the key is not known there; {_DENIED}",
     "SIGNATURE_DOES_NOT_MATCH": f"the secret does not fit the key; {_DENIED}",
     "NETWORK_CONNECTION": "its server cannot be reached; check the network and AWS_ENDPOINT_URL",
     "PERMANENT_REDIRECT": "the bucket is in another region; set AWS_REGION",
 }
+
+
+_PASSING = {"NETWORK_CONNECTION", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "REQUEST_TIMEOUT"}
+_PATIENCE_S = 120.0  # with a store that is away when something is put there, beyond its client's own attempts
+_PAUSE_S = 1.0
+
+
+class _Away(OSError):
+    """It may pass."""
 
 
 def open_object_store(url: str) -> ObjectStore:
@@ -67,7 +78,16 @@ class ObjectStore(ABC):
     def publish(self, name: str, write: Callable[[BinaryIO], object], writer: str = "job") -> None:
         pieces = _Pieces()
         write(cast(BinaryIO, pieces))
-        _told(self._put, f"{self._top}/{name}", pieces.all)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_Away),
+            stop=tenacity.stop_after_delay(_PATIENCE_S),
+            wait=tenacity.wait_random_exponential(multiplier=_PAUSE_S, max=15),
+            reraise=True,
+        )
+        try:
+            retrying(_told, self._put, f"{self._top}/{name}", pieces.all)
+        except FileNotFoundError as error:
+            raise OSError(_NO_BUCKET) from error
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -185,4 +205,5 @@ def _told(call: Callable[..., T], *arguments: Any) -> T:
         said = _ARROW_SAYS.search(str(error))
         if said is None:
             raise OSError(reason(error)) from error
-        raise OSError(_REMEDIES.get(said[1], f"{said[1]}: {said[2]}".split("\n", 1)[0])) from error
+        kind = _Away if said[1] in _PASSING else OSError
+        raise kind(_REMEDIES.get(said[1], f"{said[1]}: {said[2]}".split("\n", 1)[0])) from error

@@ -94,6 +94,9 @@ def test_killed_half_way_and_again(rayembed, server, s3: S3, tmp_path):
     other = rayembed(*command, "--dtype", "float16", own_ray=True, **s3.environment)
     assert other.wait() == 2
     assert f"{url} holds another run (dtype: float32 there, float16 now)" in other.err
+    nowhere = rayembed(*command, "-o", "s3://no-such-bucket/out", own_ray=True, **s3.environment)
+    assert nowhere.wait() == 1
+    assert "cannot write to s3://no-such-bucket/out: there is no such bucket; create it first" in nowhere.err
 
 
 def test_vectors_of_an_earlier_output_there(rayembed, server, s3: S3, tmp_path):

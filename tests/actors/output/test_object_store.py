@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from actors.errors import UserError
+from actors.output import object_store
 from actors.output import store as module
 from actors.output.done import finished_parts, sweep
 from actors.output.folder import REJECTS, REJECTS_PROPERTY, part_names
@@ -179,6 +180,26 @@ def test_nothing_is_there_when_the_upload_fails(faulty: Faulty, s3: S3, bad: str
     big(store)
     assert len(s3.get("fail/big")) == 25 * MIB
     store.clear()
+
+
+def test_a_store_that_is_away_for_a_while_is_waited_for(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(f"s3://{BUCKET}/away")
+    put, failed = object_store._ArrowObjects._put, []
+
+    def away(self: object, path: str, pieces: list[bytes]) -> None:
+        if len(failed) < 3:
+            failed.append(path)
+            raise OSError("When …: AWS Error NETWORK_CONNECTION during PutObject operation: curlCode: 7")
+        put(self, path, pieces)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(object_store._ArrowObjects, "_put", away)
+    monkeypatch.setattr(object_store, "_PAUSE_S", 0.001)
+    publish_text(store, "x", "there")
+    assert (len(failed), s3.get("away/x")) == (3, b"there")
+    monkeypatch.setattr(object_store, "_PATIENCE_S", 0.0)
+    failed.clear()
+    with pytest.raises(OSError, match="its server cannot be reached; check the network"):
+        publish_text(store, "y", "")
 
 
 def test_a_process_that_is_killed_in_an_upload_leaves_nothing(faulty: Faulty, s3: S3) -> None:
