@@ -85,7 +85,7 @@ def verify_vectors(
             "verify it without --endpoint"
         )
     asked = _asked(out, settings, inputs)
-    truncate, prompt = asked.too_long == "truncate", run["prompt"] or {}
+    truncate, prompt = asked.too_long == "truncate", run.get("prompt") or {}
     sample = _sample(out, run, asked, prompt.get("text", ""), count, np.random.default_rng(seed))
     if not sample.texts:
         raise UserError(f"{out} has no vector yet of which the text is known; run the same command again")
@@ -93,7 +93,7 @@ def verify_vectors(
         update={
             "prompt_name": prompt.get("name"),
             "dimensions": asked.dimensions,
-            "normalize": _NORMALIZE[run["normalisation"]],
+            "normalize": _NORMALIZE.get(run.get("normalisation", ""), "auto"),
         }
     )
     servers = [each.model_copy(update={"model": each.model or run["model"]}) for each in settings.servers]
