@@ -16,7 +16,7 @@ from jobs.bench.spread import Amount, Spread
 from jobs.bench.vectors import Agreement
 from jobs.report.timeline import Stretch, Timeline
 
-SCHEMA = 1
+SCHEMA = 2
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=10**15)]

@@ -24,7 +24,7 @@ Numbers = npt.NDArray[np.float64]
 MOST_STRETCHES = 20  # of many runs into one folder, only the latest are read
 MOST_CHANGES = 30
 
-_COLUMNS = 9
+_COLUMNS = 10
 _BUFFER = 1 << 20
 
 
@@ -58,6 +58,7 @@ class Series:
     inflight: Numbers
     limit: Numbers
     batch_rows: Numbers
+    batch_tokens: Numbers
     gpu: Numbers
     p50_ms: Numbers
     p99_ms: Numbers
@@ -159,7 +160,8 @@ def _numbers(line: _Line) -> tuple[float, ...]:
     """As the fields of `Series`."""
     gpu, p50, p99 = (np.nan if each is None else each for each in (line.gpu_util, line.p50_ms, line.p99_ms))
     errors = sum(line.errors.values()) if line.errors else 0
-    return (line.t, line.rows_per_s, line.inflight, line.limit, line.batch_rows, gpu, p50, p99, errors)
+    batch = (line.batch_rows, line.batch_tokens)
+    return (line.t, line.rows_per_s, line.inflight, line.limit, *batch, gpu, p50, p99, errors)
 
 
 def _lines(file: Any) -> Iterator[_Line]:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 MOST_TEXTS = 1 << 17  # that are here at a time: 64 of the largest requests
 _MOST_READERS = 4  # a tokenizer uses all cores by itself; these are for what goes on around it
+_WRITERS = 2
 _END_S = 5.0
 
 
@@ -66,28 +67,38 @@ class Engine:
         self._numbers = itertools.count()
         self._changed = Condition()  # guards all that is here
         self._readers = ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1), "reader")
+        self._writers = ThreadPoolExecutor(_WRITERS, "writer")  # no answer waits behind texts that have just come
         self._lanes: list[Thread] = []
         self._closed = False
         self._here = self._running = self._texts = self._tokens = self._padded = self._batches = 0
         self._busy_s, self._busy_lanes, self._busy_since = 0.0, 0, 0.0
 
     async def embed(self, texts: list[str]) -> Encoded:
-        """Vectors and tokens of the texts, in order. Raises FullError, and whatever the model raises."""
+        """Vectors and tokens of the texts, in order. Raises FullError, and whatever the model raises.
+
+        When this is cancelled, what still waits of them is not computed.
+        """
         with self._changed:
             if self._here and self._here + len(texts) > MOST_TEXTS:
                 raise FullError
             self._here += len(texts)
         try:
-            rows = await self.beside(lambda: self._backend.tokenize(texts))
-            vectors = await asyncio.wrap_future(self._submit(rows))
+            loop = asyncio.get_running_loop()
+            rows = await loop.run_in_executor(self._readers, self._backend.tokenize, texts)
+            number, answer = self._submit(rows)
+            try:
+                vectors = await asyncio.wrap_future(answer)
+            except asyncio.CancelledError:
+                self._forget(number)
+                raise
         finally:
             with self._changed:
                 self._here -= len(texts)
         return Encoded(vectors, counts(rows))
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """What would hold up the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        """What is done to an answer and would hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work)
 
     def counters(self) -> Counters:
         with self._changed:
@@ -107,11 +118,12 @@ class Engine:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._readers, self._writers):
+            pool.shutdown(wait=False, cancel_futures=True)
         for lane in self._lanes:
             lane.join(_END_S)
 
-    def _submit(self, rows: list[Ids]) -> Future[Vectors]:
+    def _submit(self, rows: list[Ids]) -> tuple[int, Future[Vectors]]:
         asked = _Asked(rows, np.empty((len(rows), self._backend.dim), np.float32), len(rows), Future())
         asked.answer.set_running_or_notify_cancel()  # so that nobody can cancel it
         with self._changed:
@@ -121,7 +133,12 @@ class Engine:
             if not self._lanes and not self._closed:
                 self._start()
             self._changed.notify_all()  # it may be more than one batch
-        return asked.answer
+        return number, asked.answer
+
+    def _forget(self, number: int) -> None:
+        with self._changed:
+            self._waiting.drop(number)
+            self._asked.pop(number, None)
 
     def _start(self) -> None:
         names = (f"lane-{number}" for number in range(self._backend.lanes))
@@ -157,7 +174,7 @@ class Engine:
     def _deliver(self, batch: Batch, vectors: Vectors) -> None:
         for request in np.unique(batch.requests).tolist():
             its = batch.requests == request
-            if asked := self._asked.get(request):  # not one that has failed in another lane
+            if asked := self._asked.get(request):  # not one that has failed in another lane, or is not wanted now
                 asked.vectors[batch.texts[its]] = vectors[its]
         with self._changed:
             self._done(batch)
