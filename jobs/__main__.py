@@ -327,7 +327,7 @@ def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str
     found = check(place, unique_ids=unique_ids)
     print(in_words(found))
     ok = found.ok
-    if given["endpoint"]:
+    if given["endpoint"] and found.parts:
         from jobs import verify_vectors
 
         compared = verify_vectors.verify_vectors(place, _settings(None, given), inputs, sample, seed)
