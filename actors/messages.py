@@ -475,6 +475,7 @@ class JobSpec:
     `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
     `patience_s` is how long an endpoint may be away before the job gives up. `truncate`: texts that are too long
     for the model are cut, not rejected. `prompt` goes before each text. `reuse`: vectors that are there already.
+    `sink` is the kind of output.
     """
 
     out: str
@@ -488,3 +489,4 @@ class JobSpec:
     truncate: bool = True
     prompt: str = ""
     reuse: Reuse | None = None
+    sink: str = "parquet"

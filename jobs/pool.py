@@ -45,7 +45,7 @@ class Pool:
         self._spec = spec
         self._size = size
         beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
-        self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out)
+        self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out, spec.sink)
         driver = ray.remote(DriverActor).options(name=DRIVER, **beside)
         self._driver = driver.remote(spec.endpoints, bounds, spec.out, stamp())
         self._embedders: dict[str, _Embedder] = {}
@@ -77,14 +77,20 @@ class Pool:
         for each in self._embedders.values():
             each.handle.stop.remote()
         ray.wait([each.run for each in self._embedders.values()], num_returns=len(self._embedders), timeout=_STOP_S)
-        return _ask(self._queue.status, self._queue_status), _ask(self._driver.status, self._driver_status)
+        return _ask(self._queue.status, self._queue_status), self._last_words()
 
     def finish(self) -> tuple[QueueStatus, DriverStatus]:
         """After the last part: wait for the embedders' last reports."""
         runs = [each.run for each in self._embedders.values()]
         if runs:
             ray.wait(runs, num_returns=len(runs), timeout=_STOP_S)
-        return self._queue_status, _ask(self._driver.status, self._driver_status)
+        return self._queue_status, self._last_words()
+
+    def _last_words(self) -> DriverStatus:
+        """The driver's, when what it has recorded is where it lasts."""
+        status: DriverStatus = _ask(self._driver.status, self._driver_status)
+        _ask(self._driver.save, None, _STOP_S)
+        return status
 
     def cpu_seconds(self) -> float:
         """Of queue and driver; the embedders' is in their reports."""
@@ -148,9 +154,9 @@ def _first_answer(method: Any) -> Any:
         ) from error
 
 
-def _ask(method: Any, otherwise: Any) -> Any:
+def _ask(method: Any, otherwise: Any, patience_s: float = _ASK_S) -> Any:
     try:
-        return ray.get(method.remote(), timeout=_ASK_S)
+        return ray.get(method.remote(), timeout=patience_s)
     except (GetTimeoutError, RayActorError):
         return otherwise
 

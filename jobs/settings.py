@@ -113,6 +113,14 @@ def _dialect(value: object) -> object:
     return value
 
 
+def _sink(value: object) -> object:
+    from actors.output.sinks import SINKS
+
+    if value not in SINKS:
+        raise _expected(_one_of(list(SINKS)))
+    return value
+
+
 def _variable_name(value: object) -> object:
     if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(value):
         raise _flaw(
@@ -179,6 +187,7 @@ AutoCount = Annotated[
     _expects("auto or a whole number of at least 1"),
     BeforeValidator(_auto_is_none),
 ]
+Kind = Annotated[str, BeforeValidator(_sink)]
 Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
 TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
 Normalize = Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no), _expects("auto, yes or no")]
@@ -224,7 +233,7 @@ class Input(_Model):
 
     `too_long`: what becomes of a text that is longer than the model takes. `text_files`: in a file of plain text,
     its lines are the texts, or the whole of it is one. `reuse`: an earlier output, whose vectors are taken for the
-    texts that it has.
+    texts that it has. `unique_ids`: no two rows may have the same id.
     """
 
     paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
@@ -237,12 +246,14 @@ class Input(_Model):
     too_long: TooLong = "truncate"
     text_files: TextFiles = "lines"
     reuse: Location | None = None
+    unique_ids: Flag = False
 
 
 class Output(_Model):
-    """`rows_per_part`: None lets the plan choose."""
+    """`path` is a folder or a URL. `rows_per_part`: None lets the plan choose."""
 
     path: Location | None = None
+    sink: Kind = "parquet"
     dtype: Dtype = "float32"
     rows_per_part: AutoCount = None
 
