@@ -74,7 +74,8 @@ class Admission:
         self._own = own
         self._skip_bad = skip_bad
         self._asked: dict[str, _Asked] = {}
-        self._complaints: dict[str, str] = {}  # by node; none of a node that may take part
+        self._complaints: dict[str, str] = {}  # by node; empty: it may take part
+        self._there: dict[str, Node] = {}  # as of the last look
 
     def begin(self) -> None:
         """Wait until every node that is there has answered. Raises UserError naming those that cannot take part,
@@ -95,21 +96,24 @@ class Admission:
 
     def usable(self) -> list[str]:
         """Ids, sorted, of the nodes that may have embedders now. Those that have just joined are asked first."""
-        nodes = self._nodes.alive()
-        before = self._complaints.keys() - set()
-        self._look(nodes)
-        self._leave_out(
-            [each for each in nodes if each.id not in before and self._complaints.get(each.id)],
-        )
+        before = set(self._complaints)
+        self._look(nodes := self._nodes.alive())
+        came = [each for each in nodes if each.id in self._complaints.keys() - before]
+        self._leave_out([each for each in came if self._complaints[each.id]])
+        for node in came:
+            if not self._complaints[node.id]:
+                tqdm.write(f"{node} has joined", file=sys.stderr)
         return sorted(each.id for each in nodes if each.cpus and self._complaints.get(each.id) == "")
 
     def _look(self, nodes: Sequence[Node]) -> None:
         """Ask who has not been asked, hear who has answered, forget who is gone."""
-        there = {node.id for node in nodes}
-        for gone in (self._asked.keys() | self._complaints.keys()) - there:
-            self._complaints.pop(gone, None)
+        there = {node.id: node for node in nodes}
+        for gone in (self._asked.keys() | self._complaints.keys()) - there.keys():
+            if self._complaints.pop(gone, None) == "":
+                tqdm.write(f"{self._there[gone]} is lost; others do its parts", file=sys.stderr)
             if asked := self._asked.pop(gone, None):
                 self._clear(asked.question)
+        self._there = there
         for asked in list(self._asked.values()):
             self._hear(asked)
         for node in nodes:

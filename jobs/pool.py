@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from tqdm import tqdm
 
 from actors.driver.actor import DriverActor
 from actors.driver.telemetry import stamp
@@ -161,6 +163,8 @@ class Pool:
                 del self._calls[name]
                 gone.append(name)  # or frozen; if it comes back, two have worked on its parts, which is harmless
         if gone:
+            if lost := [name for name in gone if name in self._embedders]:
+                tqdm.write(f"no answer from embedder {', '.join(lost)}; others do its parts", file=sys.stderr)
             self._tell_gone.remote(gone)
 
     def _call(self, name: str) -> tuple[Any, float]:
