@@ -119,7 +119,7 @@ def measure(cluster: Machines, head: Machine, folder: Path, size: int, seconds: 
         while server.stats()["texts"] < 20 * BATCH_ROWS * size:
             time.sleep(0.1)
         time.sleep(RAMP_S)
-        actors = {kind: Actor(head, kind, folder_of(cluster)) for kind in ("QueueActor", "DriverActor")}
+        actors = {kind: Actor(head, kind, cluster.folder) for kind in ("QueueActor", "DriverActor")}
         server.reset()
         time.sleep(seconds)
         stats = server.stats()
@@ -170,10 +170,6 @@ class Actor:
         """As of Ray's last count."""
         counts = re.findall(r"CoreWorkerService\.grpc_server\.PushTask - (\d+) total", self._log.read_text())
         return int(counts[-1]) if counts else 0
-
-
-def folder_of(cluster: Machines) -> Path:
-    return cluster.all[0].log.parent
 
 
 def on_paper(largest: Row) -> None:

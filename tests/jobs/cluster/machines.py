@@ -106,7 +106,7 @@ class Machines:
     """One cluster's. `address` is that of its head; all have addresses of their own, where they are named."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._environment = environment
         self.all: list[Machine] = []
         self.address = ""
@@ -116,7 +116,7 @@ class Machines:
         import ray
 
         self.address = f"{ray.util.get_node_ip_address()}:{port}"
-        temp = ("--temp-dir", str(self._folder))
+        temp = ("--temp-dir", str(self.folder))
         return self._start(
             ["--head", f"--port={port}", *temp, f"--ray-client-server-port={free_port()}", *arguments]
         )
@@ -126,7 +126,7 @@ class Machines:
         return self._start([*named, *arguments], hides)
 
     def _start(self, arguments: list[str], hides: Path | None = None) -> Machine:
-        log = self._folder / f"machine-{len(self.all)}.log"
+        log = self.folder / f"machine-{len(self.all)}.log"
         ports = [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "metrics-export-port")]
         self.all.append(Machine([*arguments, *ports], self._environment, log, hides))
         return self.all[-1]
