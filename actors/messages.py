@@ -6,6 +6,7 @@ through no other process.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -205,13 +206,14 @@ class GpuSample:
 class QueueSample:
     """What waits at a server and what it works on (None: it does not say), `age_s` ago, by the server's own count.
 
-    In inputs; at Triton (`source`) in requests.
+    In inputs; at Triton (`source`) in requests. `own`: of those of this embedder alone.
     """
 
     waiting: int
     running: int | None
     source: str
     age_s: float
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,7 @@ class Report:
     the embedder began: a driver that hears of it for the first time can tell whether it is itself the new one.
     `sent_at` is on the clock of the events in `endpoints`. `loop_s` is CPU of its event loop, cumulative;
     `idle_cores` are those of its machine since the last report. `leaving`: it was told to stop. `rows_reused`: with
-    vectors of an earlier output, cumulative.
+    vectors of an earlier output, cumulative. `open_rows` are settled, in parts that are not durable yet.
     """
 
     embedder: str
@@ -270,6 +272,7 @@ class Report:
     idle_cores: float = 0.0
     leaving: bool = False
     rows_reused: int = 0
+    open_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,13 +329,66 @@ class EndpointStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointLoad:
+    """One endpoint during some `seconds`, which its `Load` tells; `limit` and `batch_rows` are as they were last.
+
+    For a share `paced` of the time it was held back by what may be asked of it in a minute. Of `requests`, `errors`
+    by class did not bring vectors. `gpu` is the mean utilisation of its GPUs, 0..1, None: not seen; `gpu_source` is
+    where that was read. `moves`: how often its setting changed.
+    """
+
+    endpoint: str
+    limit: int
+    batch_rows: int
+    paced: float
+    requests: int
+    errors: dict[str, int]
+    gpu: float | None
+    gpu_source: str | None
+    moves: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the pool's time went into during some `seconds`, as shares of the embedders' time.
+
+    `starved`: there was room at an endpoint but no text to send; `writing`: reading waited for finished parts to be
+    written; `busy`: CPU of the event loops, of a core each. `idle_cores` are those of the node that has fewest.
+    """
+
+    seconds: float
+    starved: float
+    writing: float
+    busy: float
+    idle_cores: float
+    endpoints: tuple[EndpointLoad, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What holds the job back, how that was `told`, and what to `change` to go faster.
+
+    `bound_by` is one of server, client, input, output, rate-limit.
+    """
+
+    bound_by: str
+    told: str
+    change: str
+
+    @property
+    def advice(self) -> str:
+        """In the form `why: what to change`, or `what, why; what to change`."""
+        return ("; " if ": " in self.told else ": ").join(filter(None, [self.told, self.change]))
+
+
+@dataclass(frozen=True, slots=True)
 class DriverStatus:
     """The whole pool as the driver has seen it for `seconds`, for the progress bar and the summary.
 
-    Shares are of the embedders' time, `loop_share` that of their event loops' CPU. `wanted` are embedders by node,
-    where the driver has heard of the node. `gpu` is the mean over the endpoints whose GPUs can be seen, of now;
-    `gpu_mean` and `gpu_p10` are over the steady state, and `gpu_source` says where they were read last.
-    `rows_reused` have vectors of an earlier output.
+    `verdict` is on all of that time, `recently` on the last of it (None: too little was seen, or it is still being
+    tuned). `wanted` are embedders by node, where the driver has heard of the node. `gpu` is the mean over the
+    endpoints whose GPUs can be seen, of now; `gpu_mean` and `gpu_p10` are over the steady state, and `gpu_source`
+    says where they were read last. `rows_reused` have vectors of an earlier output.
     """
 
     endpoints: tuple[EndpointStatus, ...]
@@ -342,10 +398,9 @@ class DriverStatus:
     gpu_mean: float | None
     gpu_p10: float | None
     window_rows: int
-    starved_share: float
-    write_wait_share: float
     cpu_s: float
-    loop_share: float
+    verdict: Verdict
+    recently: Verdict | None
     wanted: dict[str, int]
     gpu_source: str | None = None
     rows_reused: int = 0
@@ -388,7 +443,8 @@ class Endpoint:
     the URL that texts are sent to, `encoding` how vectors come back, in the dialect's words; empty: what such a
     server has by default. `counted` is the encoding of some of the requests, where answers in the other do not tell
     the tokens. `unit`: vectors are made of length 1 when they have come. `cuts`: it embeds the beginning of a text
-    that is too long.
+    that is too long. `server` is what it calls itself; `switches` are its own options that raise a limit, by the
+    limit's name.
     """
 
     url: str
@@ -405,6 +461,8 @@ class Endpoint:
     cuts: bool = False
     wanted: Wanted = Wanted()
     limits: Limits = Limits()
+    server: str = ""
+    switches: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,10 +137,17 @@ def cli() -> None:
     help="YAML settings.  [default: config/phase1_config.yaml if present]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
+@click.option("--status", "ask", is_flag=True, help="Say how the job that writes to OUT stands; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
-def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:
+def run(config: Path | None, dry_run: bool, ask: bool, as_json: bool, **given: Any) -> None:
     """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     settings = _settings(config, given)
+    if ask:
+        from jobs.status import status
+
+        found = status(settings)
+        print(found.shown(as_json))
+        sys.exit(found.exit_code)
     if dry_run:
         from jobs.dry_run import dry_run as look
 
@@ -185,12 +192,24 @@ def probe(config: Path | None, as_json: bool, **given: Any) -> None:
 @click.option(
     "--device", help="Where a sentence-transformers model runs: cpu, cuda, cuda:1 …  [default: its choice]"
 )
+@click.option(
+    "--batching",
+    type=click.Choice(["dynamic", "request"]),
+    default="dynamic",
+    show_default=True,
+    help="What shares a batch of the model: texts of all requests that wait, or of one.",
+)
+@click.option(
+    "--max-batch-tokens",
+    type=_COUNT,
+    help="Most tokens in a batch, padding included.  [default: what fills the device]",
+)
 @click.option("--api-key-env", metavar="NAME", help="Environment variable with a key that clients must send.")
-def serve(host: str, port: int, model: str, device: str | None, api_key_env: str | None) -> None:
+def serve(**given: Any) -> None:
     """Serve an embedding model at an OpenAI-compatible endpoint, for local use."""
     from jobs.serve.command import serve as listen
 
-    listen(host, port, model, device, api_key_env)
+    listen(**given)
 
 
 @cli.command()

@@ -31,7 +31,7 @@ async def detect(client: EmbeddingClient, dialects: tuple[str, ...]) -> tuple[st
             return name, found
     for reply in pages.replies():
         refused = fault(reply)
-        if reply.status != 200 and refused.kind in _TELLING:
+        if reply.status != 200 and (refused.kind in _TELLING or (reply is pages.first and reply.status < 400)):
             raise refused
     return None
 
@@ -51,6 +51,7 @@ class _Pages:
 
     def __init__(self, client: EmbeddingClient) -> None:
         self._client = client
+        self.first: Reply | None = None  # that most dialects ask for
         self._asked: dict[tuple[str, str, bytes], asyncio.Task[Reply | None]] = {}
 
     async def knock(self, request: Request) -> None:
@@ -63,6 +64,7 @@ class _Pages:
             reply = None
         if reply and reply.status != 200 and (loading := fault(reply)).kind is Kind.STARTING:
             raise loading
+        self.first = reply
         self._asked[_key(request)] = asyncio.create_task(_known(reply))
 
     async def ask(self, request: Request) -> Reply | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.embedder.client import fatal
+from actors.embedder.client import fatal, route_hint
 from actors.embedder.dialects import DIALECTS, Description, KnownByName
 from actors.errors import UserError
 from actors.messages import Endpoint, Limits, Wanted
@@ -107,7 +108,7 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
     dialects = tuple(DIALECTS) if asked.dialect in (None, "auto") else (asked.dialect,)
     found = await with_client(endpoint, lambda client: detect(client, dialects))
     dialect, description = found or (dialects[-1], _unknown(asked.url, dialects))
-    description = overridden(description.suiting(endpoint.wanted), asked)
+    description = overridden(_as_set(description, asked).suiting(endpoint.wanted), asked)
     if vectors.prompt_name and "prompt_name" not in description.takes:
         raise UserError(
             f"{asked.url} ({description.server}) has no prompts of its own for --prompt-name; "
@@ -125,10 +126,20 @@ async def _look(asked: EndpointSettings, vectors: Vectors, truncate: bool) -> Se
         model=endpoint.model or _only_model(asked.url, description),
         route=description.route,
         limits=description.limits,
+        server=description.server,
+        switches=description.switches,
         unit=vectors.normalize == "yes",
         cuts=_cuts(description, truncate),
     )
     return await _probed(endpoint, description, vectors)
+
+
+def _as_set(description: Description, asked: EndpointSettings) -> Description:
+    """With what the settings say of its way with long texts, which decides how it is asked."""
+    if asked.cuts_long_texts is None:
+        return description
+    told = {**description.told, "cuts_long_texts": "set"}
+    return replace(description, cuts_long_texts=asked.cuts_long_texts, told=told)
 
 
 def _cuts(description: Description, truncate: bool) -> bool:
@@ -165,28 +176,24 @@ def _unknown(url: str, dialects: tuple[str, ...]) -> Description:
 def _only_model(url: str, description: Description) -> str:
     names = description.models
     if not names:
-        raise UserError(f"{url} does not say which model it serves; name it with --model")
+        raise UserError(f"{url} does not say which model it serves; name it with --model{route_hint(url)}")
     if len(names) > 1:
         raise UserError(f"{url} serves several models ({', '.join(names)}); choose one with --model")
     return names[0]
 
 
 async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors) -> Server:
-    """With the cheapest encoding that it takes."""
-    for encoding in description.encodings:
-        counted = description.counted if encoding == description.encodings[0] else ""
-        endpoint = replace(endpoint, encoding=encoding, counted=counted)
-        try:
-            came, probe_s = await with_client(endpoint, vectors_of_own_texts)
-        except RefusedError as refused:
-            if encoding == description.encodings[-1]:
-                raise fatal(endpoint, refused.fault) from None
-        else:
-            break
+    endpoint, came, probe_s = await _taken(endpoint, description)
     if vectors.dimensions and came.shape[1] != vectors.dimensions:
         raise UserError(
             f"{endpoint.url} gives {came.shape[1]} dimensions, not the {vectors.dimensions} of --dimensions: "
             "its model cannot be shortened; leave that out"
+        )
+    if vectors.normalize == "no" and _of_length_one(came):
+        print(
+            f"{endpoint.url} ({description.server}) gives vectors of length 1 with --normalize no, too: "
+            "it cannot be asked for others, or its model gives no others",
+            file=sys.stderr,
         )
     if vectors.dimensions and vectors.normalize == "auto" and not _of_length_one(came):
         full = replace(endpoint, wanted=replace(endpoint.wanted, dimensions=None))
@@ -195,6 +202,33 @@ async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors
             endpoint = replace(endpoint, unit=True)
             came = came / np.linalg.norm(came, axis=1, keepdims=True)
     return Server(endpoint, description, came, probe_s)
+
+
+async def _taken(endpoint: Endpoint, description: Description) -> tuple[Endpoint, npt.NDArray[np.float32], float]:
+    """In the cheapest encoding that it takes; not asked to cut texts where it does not take that, as older vLLM."""
+    try:
+        return await _in_some_encoding(endpoint, description)
+    except RefusedError as refused:
+        if endpoint.wanted.truncate and "truncate" in description.takes:
+            wanted = replace(endpoint.wanted, truncate=False)
+            with suppress(RefusedError):
+                return await _in_some_encoding(replace(endpoint, wanted=wanted, cuts=False), description)
+        raise fatal(endpoint, refused.fault) from None
+
+
+async def _in_some_encoding(
+    endpoint: Endpoint, description: Description
+) -> tuple[Endpoint, npt.NDArray[np.float32], float]:
+    """The endpoint, its vectors of our texts, and how long one took. Raises RefusedError."""
+    for encoding in description.encodings:
+        counted = description.counted if encoding == description.encodings[0] else ""
+        endpoint = replace(endpoint, encoding=encoding, counted=counted)
+        try:
+            return endpoint, *(await with_client(endpoint, vectors_of_own_texts))
+        except RefusedError:
+            if encoding == description.encodings[-1]:
+                raise
+    raise AssertionError("a server without an encoding")
 
 
 def _of_length_one(vectors: npt.NDArray[np.float32]) -> bool:

@@ -59,7 +59,8 @@ class Pool:
         beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
         self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out)
         self._tell_gone: Any = self._queue.gone
-        self._driver = ray.remote(DriverActor).options(name=DRIVER, **beside).remote(bounds, spec.out, stamp())
+        driver = ray.remote(DriverActor).options(name=DRIVER, **beside)
+        self._driver = driver.remote(spec.endpoints, bounds, spec.out, stamp())
         self._embedders: dict[str, _Embedder] = {}
         self._leaving: set[str] = set()
         self._calls: dict[str, tuple[Any, float]] = {}  # to embedders that the queue does not hear
@@ -68,7 +69,11 @@ class Pool:
         self._nodes = RayNodes()
         own = ray.get_runtime_context().get_node_id()
         self._admission = Admission(self._nodes, plan, spec, own, skip_bad_nodes)
-        self._admission.begin()
+        try:
+            self._admission.begin()
+        except BaseException:
+            self._nodes.close()
+            raise
         self._reconcile()  # before the two have answered: all processes start at the same time
         self._queue_status: QueueStatus = _first_answer(self._queue.status)
         self._driver_status: DriverStatus = _first_answer(self._driver.status)
@@ -95,20 +100,23 @@ class Pool:
         self._nodes.close()
         for each in self._embedders.values():
             each.handle.stop.remote()
-        ray.wait([each.run for each in self._embedders.values()], num_returns=len(self._embedders), timeout=_STOP_S)
+        self._wait_for_all()
         return _ask(self._queue.status, self._queue_status), _ask(self._driver.status, self._driver_status)
 
     def finish(self) -> tuple[QueueStatus, DriverStatus]:
         """After the last part: wait for the embedders' last reports."""
         self._nodes.close()
-        runs = [each.run for each in self._embedders.values()]
-        if runs:
-            ray.wait(runs, num_returns=len(runs), timeout=_STOP_S)
+        self._wait_for_all()
         return self._queue_status, _ask(self._driver.status, self._driver_status)
 
     def cpu_seconds(self) -> float:
         """Of queue and driver; the embedders' is in their reports."""
         return float(sum(_ask(actor.cpu_seconds, 0.0) for actor in (self._queue, self._driver)))
+
+    def _wait_for_all(self) -> None:
+        runs = [each.run for each in self._embedders.values()]
+        if runs:
+            ray.wait(runs, num_returns=len(runs), timeout=_STOP_S)
 
     def _ended(self, name: str) -> None:
         ended = self._embedders.pop(name)

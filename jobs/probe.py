@@ -43,7 +43,7 @@ def probe(settings: Settings) -> dict[str, list[Fact]]:
     return {
         server.endpoint.url: [
             *facts(server),
-            *gauged([each for each in gauges if each.endpoint == server.endpoint.url]),
+            *gauged([each for each in gauges if each.endpoint == server.endpoint.url], server.description.waits),
         ]
         for server in found.servers
     }
@@ -88,10 +88,16 @@ def in_short(server: Server) -> str:
     return f"{endpoint.url}: {', '.join(each for each in what if each)}"
 
 
-def gauged(gauges: Sequence[Readable]) -> list[Fact]:
-    """What can be read of its GPUs and its queue from here; that nothing can be is worth a line too."""
+def gauged(gauges: Sequence[Readable], waits: str = "") -> list[Fact]:
+    """What can be read of its GPUs and its queue from here; that nothing can be is worth a line too.
+
+    `waits` is the header in which its answers tell how long their texts waited.
+    """
     lines = [Fact(each.what, f"{each.value:g} ({each.source})", each.where) for each in gauges]
     missing = {"GPU utilisation", "queue"} - {each.what for each in gauges}
+    if waits and "queue" in missing:
+        missing.remove("queue")
+        lines.append(Fact("queue", "by how long its texts wait", f"{waits} of its answers"))
     return [
         *lines,
         *(Fact(what, "cannot be read from here", "name a page with metrics_url") for what in sorted(missing)),

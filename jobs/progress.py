@@ -1,4 +1,7 @@
-"""How a running job shows itself: one bar in a terminal, a plain line now and then anywhere else."""
+"""How a running job shows itself: one bar in a terminal, a plain line now and then anywhere else.
+
+What holds the job back is said when it changes.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,29 @@ from typing import Any
 
 from tqdm import tqdm
 
-from actors.messages import DriverStatus, QueueStatus
+from actors.messages import DriverStatus, QueueStatus, Verdict
 
 _LINE_EVERY_S = 10.0
+_SURE_S = 5.0  # that a verdict has to stand before it is said
+
+
+class Turns:
+    """Which verdicts are worth a line: another than the last one said, after it has stood for a while."""
+
+    def __init__(self) -> None:
+        self._said: tuple[str, str] | None = None
+        self._new: tuple[str, str] | None = None
+        self._since = 0.0
+
+    def look(self, verdict: Verdict | None, now: float) -> Verdict | None:
+        """`verdict` if it is to be said. Its numbers move all the time; what to change does not."""
+        seen = (verdict.bound_by, verdict.change) if verdict else None
+        if seen != self._new:
+            self._new, self._since = seen, now
+        if verdict is None or seen == self._said or now - self._since < _SURE_S:
+            return None
+        self._said = seen
+        return verdict
 
 
 class Progress:
@@ -20,6 +43,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._began = self._said = time.monotonic()
         self._resumed = status.rows_resumed
+        self._turns = Turns()
         self._bar: tqdm[Any] | None = None
         if self._terminal:
             self._bar = tqdm(
@@ -29,6 +53,9 @@ class Progress:
     def show(self, queue: QueueStatus, driver: DriverStatus) -> None:
         """Rows count from the moment their vectors are here, not only when their part is written."""
         rows = min(queue.rows, max(rows_here(queue, driver), queue.rows_resumed + queue.rows_done))
+        if turn := self._turns.look(driver.recently, time.monotonic()):
+            tqdm.write(f"bound by: {turn.bound_by} ({turn.advice})", file=sys.stderr)
+            sys.stderr.flush()
         if self._bar is not None:
             self._bar.set_postfix_str(describe(driver), refresh=False)
             self._bar.update(rows - self._bar.n)

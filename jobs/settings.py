@@ -209,6 +209,7 @@ class Endpoint(_Model):
     tokens_per_minute: PerMinute | None = None
     route: BaseUrl | None = None
     encoding: Text | None = None
+    cuts_long_texts: Flag | None = None
     tokens_per_text: Count | None = None
     texts_per_request: Count | None = None
     tokens_per_request: Count | None = None

@@ -9,7 +9,6 @@ from typing import Any
 
 from actors.messages import DriverStatus, QueueStatus
 from actors.output.folder import SUMMARY_FILE, publish_text
-from jobs.verdict import judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def summarise(
     endpoints = driver.endpoints if driver else ()
     tokens = sum(endpoint.tokens for endpoint in endpoints)
     embedded = queue.rows_done - queue.rejects_done
-    verdict = judge(driver) if driver else None
+    verdict = driver.verdict if driver else None
     errors: dict[str, int] = {}
     for endpoint in endpoints:
         for kind, count in endpoint.errors.items():

@@ -1,11 +1,12 @@
 """What the client costs when the server costs nothing: CPU seconds per million rows, memory, start-up.
 
     python scripts/bench_client.py [--dims 768] [--wires base64 float] [--rows 60000 240000] [--batch 512]
-                                   [--peers] [--json FILE]
+                                   [--peers] [--memory] [--json FILE]
 
 Runs the real `rayembed run`, Parquet to Parquet, own Ray, at two sizes, against a server in a process of its own
 that answers from vectors encoded beforehand. The slope between the two sizes is what a row costs: start-up is in
 neither. CPU time is that of all processes that the job started, as the system counts it, and not the server's.
+`--memory` shows whether the larger run takes more and more of it, e.g. `--dims 384 --rows 100000 3000000 --memory`.
 `--peers` puts other clients beside it, on the same texts and server, see `bench_client_peers.py`.
 """
 
@@ -35,6 +36,7 @@ from tests.servers.gpu.fixture import GpuServer  # noqa: E402
 FREE = {"fixed_s": 0.0, "per_token_s": 0.0, "knee_tokens": 0, "noise": 0.0, "padded": False, "gauge": False}
 TEXT_BYTES = 400
 SAMPLE_S = 0.1
+STEPS = 10  # of the larger run, after each of which its memory is shown
 ROLES = {  # what a process is, by a word of its command line
     "EmbedderActor": "embedder",
     "QueueActor": "queue",
@@ -46,12 +48,17 @@ ROLES = {  # what a process is, by a word of its command line
 
 @dataclass(slots=True)
 class Usage:
-    """CPU seconds of each process with its role, and the most memory (resident, MiB) of each role, of a tree."""
+    """CPU seconds of each process with its role, and the most memory (resident, MiB) of each role, of a tree.
+
+    `line` is the memory of all processes of each role, by how many texts were answered then.
+    """
 
     cpu_s: dict[int, tuple[str, float]] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    line: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
-    def look(self, root: psutil.Process) -> None:
+    def look(self, root: psutil.Process, texts: int) -> None:
+        now: dict[str, float] = {}
         for each in [root, *root.children(recursive=True)]:
             with suppress(psutil.Error), each.oneshot():
                 times = each.cpu_times()
@@ -59,7 +66,9 @@ class Usage:
                 if role == "other" and each.pid in self.cpu_s:
                     role = self.cpu_s[each.pid][0]  # an actor that has ended
                 self.cpu_s[each.pid] = role, times.user + times.system
-                self.memory[role] = max(self.memory.get(role, 0.0), each.memory_info().rss / 2**20)
+                now[role] = now.get(role, 0.0) + each.memory_info().rss / 2**20
+        self.memory |= {role: max(self.memory.get(role, 0.0), size) for role, size in now.items()}
+        self.line.append((texts, now))
 
     def by_role(self) -> dict[str, float]:
         """CPU seconds."""
@@ -82,6 +91,7 @@ class Run:
     seconds: float
     start_s: float
     memory: dict[str, float]
+    line: list[tuple[int, dict[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, nargs=2, default=[60_000, 240_000])
     arguments.add_argument("--batch", default="512", help="texts in a request, or auto")
     arguments.add_argument("--peers", action="store_true", help="other clients beside it, in a new venv")
+    arguments.add_argument("--memory", action="store_true", help="also how it goes over the larger run")
     arguments.add_argument("--json", type=Path, help="also write the cells here")
     given = arguments.parse_args()
     cells = []
@@ -125,6 +136,8 @@ def main() -> None:
                     runs = [measure(command, corpus, folder, dim, wire) for corpus in corpora]
                     cells.append(slope(client, dim, wire, runs))
                     show(cells[-1])
+                    if given.memory:
+                        show_line(runs[-1])
     if given.json:
         given.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1))
 
@@ -154,15 +167,15 @@ def measure(command: Sequence[str], corpus: Path, folder: Path, dim: int, wire: 
         usage = Usage()
         first = last = None
         while job.poll() is None:
-            usage.look(job)
             texts = server.stats()["texts"]
+            usage.look(job, texts)
             now = time.monotonic()
             first = now if first is None and texts > 100 else first
             last = now if last is None and texts >= rows else last
             time.sleep(SAMPLE_S)
         if job.returncode or first is None or last is None:
             raise SystemExit(f"{command[:4]} failed with {job.returncode}:\n{log.read_text()[-2000:]}")
-    return Run(rows, usage.by_role(), last - first, first - began, usage.memory)
+    return Run(rows, usage.by_role(), last - first, first - began, usage.memory, usage.line)
 
 
 def slope(client: str, dim: int, wire: str, runs: Sequence[Run]) -> Cell:
@@ -187,6 +200,15 @@ def show(cell: Cell) -> None:
         f"{cell.start_s:5.1f}s  {memory}",
         flush=True,
     )
+
+
+def show_line(run: Run) -> None:
+    """Resident MiB of each role, when each tenth of the rows was answered."""
+    roles = sorted(run.memory, key=lambda role: -run.memory[role])
+    print(f"  {'rows':>12s}" + "".join(f"{role:>10s}" for role in roles))
+    for step in range(1, STEPS + 1):
+        texts, sizes = next(look for look in run.line if look[0] >= run.rows * step // STEPS)
+        print(f"  {texts:12,d}" + "".join(f"{sizes.get(role, 0.0):10.0f}" for role in roles), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from actors.driver.controller import Controller
+from actors.driver.metrics import RayMetrics, samples
 from actors.driver.telemetry import Telemetry, last_settings
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
-from actors.messages import DriverStatus, Orders, Report
+from actors.driver.verdict import Known
+from actors.messages import DriverStatus, Endpoint, Orders, Report
 
 TICK_S = 0.25
 
@@ -19,12 +22,16 @@ class DriverActor:
     It then goes on from the settings in its own telemetry of this job, which began at the stamp `job_began`.
     """
 
-    def __init__(self, bounds: dict[str, Bounds], out: str, job_began: str) -> None:
-        """`bounds` of each endpoint."""
+    def __init__(self, endpoints: Sequence[Endpoint], bounds: dict[str, Bounds], out: str, job_began: str) -> None:
+        """`bounds` of each endpoint, by URL."""
         make_policy = POLICIES[DEFAULT_POLICY]
         before = last_settings(out, job_began)
-        self._controller = Controller({url: make_policy(each, before.get(url)) for url, each in bounds.items()})
+        self._controller = Controller(
+            {url: make_policy(each, before.get(url)) for url, each in bounds.items()},
+            {each.url: Known(each, bounds[each.url]) for each in endpoints},
+        )
         self._telemetry = Telemetry(out)
+        self._metrics = RayMetrics(out)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     async def report(self, report: Report) -> Orders:
@@ -43,4 +50,7 @@ class DriverActor:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._telemetry.write(self._controller.tick(time.monotonic()))
+            at = round(time.time(), 2)
+            lines = [line | {"at": at} for line in self._controller.tick(time.monotonic())]
+            self._telemetry.write(lines)
+            self._metrics.publish(samples(self._controller.status(), lines))

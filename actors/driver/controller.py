@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from actors.driver.load import Account, EndpointSums
 from actors.driver.pool_size import NodeLoad, PoolSize
 from actors.driver.shares import Shares, fair_share
 from actors.driver.spread import Spread
-from actors.driver.tuning import Decision, Observation, Policy
+from actors.driver.tuning import Bounds, Decision, Observation, Policy
+from actors.driver.verdict import Known, judge, judge_recent
 from actors.messages import (
     Allowance,
     Completion,
     DriverStatus,
+    Endpoint,
     EndpointReport,
     EndpointStatus,
     Failure,
@@ -26,6 +29,7 @@ from actors.messages import (
     Orders,
     QueueSample,
     Report,
+    Verdict,
 )
 
 SILENT_S = 5.0  # twenty reports missed: its share goes to the others
@@ -74,6 +78,10 @@ class _Endpoint:
     allowance: Allowance | None = None  # the newest
     paced_s: float = 0.0
 
+    def sums(self) -> EndpointSums:
+        now = self.decision.setting
+        return EndpointSums(now.limit, now.batch_rows, self.paced_s, self.requests, dict(self.errors), self.version)
+
     def decide(self, seen: Observation) -> None:
         before = self.decision.setting
         self.decision = self.policy.decide(seen)
@@ -85,7 +93,10 @@ class _Endpoint:
 class Controller:
     """One policy an endpoint; an endpoint's limit is shared among the embedders that are heard from."""
 
-    def __init__(self, policies: Mapping[str, Policy]) -> None:
+    def __init__(self, policies: Mapping[str, Policy], known: Mapping[str, Known] | None = None) -> None:
+        """Both are by URL; what is known of the servers is for the advice alone."""
+        self._known = known or {url: Known(Endpoint(url, "", "", None), Bounds()) for url in policies}
+        self._account = Account()
         self._endpoints = {
             url: _Endpoint(policy, Decision(policy.start(), "start")) for url, policy in policies.items()
         }
@@ -105,6 +116,7 @@ class Controller:
         self._places: dict[str, int] = {}  # of those that are heard from
         self._placed = 0.0  # when
         self._heard_all = 0.0  # from when on
+        self._recently: Verdict | None = None  # as of the last tick
 
     def report(self, report: Report, now: float) -> Orders:
         """Count what is new in the report and answer with this embedder's share."""
@@ -112,7 +124,9 @@ class Controller:
             self._began = now
             self._heard_all = now + (NEW_S if report.uptime_s > NEW_S else 0.0)
         known = self._embedders.get(report.embedder)
-        if known is None or known.report.incarnation != report.incarnation:
+        again = known is not None and known.report.incarnation == report.incarnation
+        self._account.report(known.report if known and again else None, report)
+        if known is None or not again:
             self._gone_cpu_s += known.report.cpu_s if known else 0.0
             self._gone_reused += known.report.rows_reused if known else 0
             known = self._embedders[report.embedder] = _Embedder(report, now)
@@ -151,17 +165,26 @@ class Controller:
         rows = self._rows_reused() + sum(endpoint.rows for endpoint in self._endpoints.values())
         self._size.look(_loads(alive.values()), (rows - self._rows_seen) / seconds, now)
         self._rows_seen = rows
-        lines = []
+        observed = {}
         for url, endpoint in self._endpoints.items():
-            seen = self._observe(url, endpoint, seconds, starved, gpus[url])
-            endpoint.decide(seen)
-            lines.append(self._line(url, endpoint, seen))
-        return lines
+            observed[url] = self._observe(url, endpoint, seconds, starved, gpus[url])
+            endpoint.decide(observed[url])
+        self._look(seconds, gpus)
+        return [self._line(url, self._endpoints[url], seen) for url, seen in observed.items()]
+
+    def _look(self, seconds: float, gpus: Mapping[str, GpuSample | None]) -> None:
+        """What holds the job back just now."""
+        idle: dict[str, float] = {}
+        for each in self._alive(self._now).values():
+            idle[each.report.node] = each.report.idle_cores
+        steady = self._first_answer is not None and self._now - self._first_answer > RAMP_S
+        sums = {url: each.sums() for url, each in self._endpoints.items()}
+        self._account.tick(seconds, idle.values(), gpus, sums, steady=steady)
+        self._recently = judge_recent(self._account.recent, self._known)
 
     def status(self) -> DriverStatus:
         counted = list(self._alive(self._now).values()) or self._left(self._now)
         seconds = self._now - (self._began or self._now)
-        elapsed = max(1e-9, sum(each.report.uptime_s for each in counted))
         cpu_s = self._gone_cpu_s + sum(each.report.cpu_s for each in self._embedders.values())
         return DriverStatus(
             endpoints=tuple(self._endpoint_status(url, each) for url, each in self._endpoints.items()),
@@ -171,10 +194,9 @@ class Controller:
             gpu_mean=self._gpu_spread.mean,
             gpu_p10=self._gpu_spread.quantile(0.1),
             window_rows=sum(each.report.window_rows for each in counted),
-            starved_share=min(1.0, sum(each.report.starved_s for each in counted) / elapsed),
-            write_wait_share=min(1.0, sum(each.report.write_wait_s for each in counted) / elapsed),
             cpu_s=cpu_s,
-            loop_share=min(1.0, sum(each.report.loop_s for each in counted) / elapsed),
+            verdict=judge(self._account.whole, self._known),
+            recently=self._recently,
             wanted=self._size.wanted,
             gpu_source=self._gpu_source,
             rows_reused=self._rows_reused(),
@@ -240,14 +262,22 @@ class Controller:
         return _mean(list(by_node.values()))
 
     def _queue(self, url: str) -> QueueSample | None:
-        """What the embedder that looked last was told: the server is the same for all of them."""
+        """What the embedder that looked last was told: the server is the same for all of them.
+
+        Where nobody can look, what they know of their own texts together.
+        """
         alive = self._alive(self._now).values()
         told = [
             (each.heard - queue.age_s, queue)
             for each in alive
             if url in each.seen and (queue := each.seen[url].queue)
         ]
-        return max(told, key=itemgetter(0))[1] if told else None
+        seen = [(at, queue) for at, queue in told if not queue.own]
+        if seen or not told:
+            return max(seen, key=itemgetter(0))[1] if seen else None
+        own = [queue for _, queue in told]
+        running = sum(queue.running or 0 for queue in own)
+        return replace(own[0], waiting=sum(queue.waiting for queue in own), running=running)
 
     def _observe(
         self, url: str, endpoint: _Endpoint, seconds: float, starved: bool, gpu: GpuSample | None
@@ -283,7 +313,8 @@ class Controller:
 
         `gpu_util` is of the endpoint's GPUs, `gpu_age_s` seconds ago; `queue` is what waits at the server and
         `queue_running` what it works on, by its own count; `window_rows` are texts that wait in the embedders, for
-        any endpoint.
+        any endpoint, and `open_rows` the settled rows of their parts. `bound_by` and `advice` are on the job in
+        these seconds.
         """
         setting = endpoint.decision.setting
         queue = self._queue(url)
@@ -303,11 +334,14 @@ class Controller:
             "queue": queue.waiting if queue else None,
             "queue_running": queue.running if queue else None,
             "window_rows": sum(each.report.window_rows for each in self._alive(seen.now).values()),
+            "open_rows": sum(each.report.open_rows for each in self._alive(seen.now).values()),
             "p50_ms": _quantile_ms(latencies_s, 0.5),
             "p99_ms": _quantile_ms(latencies_s, 0.99),
             "truncated": endpoint.truncated,
             "errors": dict(Counter(event.kind for event in seen.failures)),
             "decision": endpoint.decision.reason,
+            "bound_by": self._recently.bound_by if self._recently else None,
+            "advice": self._recently.advice if self._recently else None,
         }
 
     def _endpoint_status(self, url: str, endpoint: _Endpoint) -> EndpointStatus:

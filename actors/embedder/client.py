@@ -19,6 +19,7 @@ from actors.embedder.bodies import Bodies
 from actors.embedder.dialects import DIALECTS, Answer, Decoding, Reply, Request
 from actors.embedder.dialects.errors import fault
 from actors.embedder.dialects.headers import allowance
+from actors.embedder.dialects.openai import above_route
 from actors.embedder.faults import Fault, Kind
 from actors.embedder.transport import WholeBodyTransport, body_of
 from actors.errors import UserError
@@ -128,14 +129,21 @@ def fatal(endpoint: Endpoint, fault: Fault) -> UserError:
             1,
         )
     if fault.kind is Kind.NOT_FOUND:
+        what = f"has no such route, or no model '{endpoint.model}'" if endpoint.model else "has no such page"
         return UserError(
-            f"{endpoint.url} has no such route, or no model '{endpoint.model}' "
-            f"(status {fault.status}: {fault.detail}); check --endpoint and --model",
+            f"{endpoint.url} {what} (status {fault.status}: {fault.detail}); "
+            f"check --endpoint and --model{route_hint(endpoint.url)}",
             1,
         )
     status = f"status {fault.status}: " if fault.status else ""
     why = f"{fault.kind}: {status}{fault.detail}"
     return UserError(f"{endpoint.url} cannot be used ({why}); run the same command again to go on", 1)
+
+
+def route_hint(url: str) -> str:
+    """For whoever has given the address of a route."""
+    above = above_route(url)
+    return f", or give the base URL, {above}" if above else ""
 
 
 def _key(variable: str) -> str:

@@ -22,6 +22,7 @@ _ROOM_BYTES = 1 << 16  # for what has no place of its own yet
 _FIRST_BYTES = 1 << 12  # of an answer: a head, and little of the body, which is copied from here
 _MOST_HEAD_BYTES = 1 << 20  # vLLM's 'bytes' says in a header where each vector is: 110 bytes a text
 _MOST_BODY_BYTES = 1 << 31
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 
 
 class ClosedUnheardError(httpx.ReadError):
@@ -258,7 +259,12 @@ def _because(error: Exception | None) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """The system's own words where there are some."""
+    """The system's own words where there are some, and what to do about a certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message.rstrip(".")
+        return f"certificate verify failed: {why}; SSL_CERT_FILE can name a file of those to trust"
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        return "it does not speak TLS; http:// may be what it wants"
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
         return os.strerror(cast(int, error.errno)).lower()
     return str(error) or type(error).__name__

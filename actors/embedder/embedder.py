@@ -305,13 +305,14 @@ class Embedder:
             idle_cores=self._machine.idle_cores(),
             leaving=self._stopping,
             rows_reused=self._intake.rows_reused,
+            open_rows=self._open_rows - sum(part.pending for part in self._open.values()),
         )
 
     def _gauged(self, report: EndpointReport) -> EndpointReport:
         if self._gauge is None:
             return report
         url = report.endpoint
-        return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url))
+        return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url) or report.queue)
 
 
 def _first(errors: BaseExceptionGroup[UserError]) -> UserError:

@@ -121,6 +121,7 @@ class Lane:
             order=line.order.version,
             obeyed_at=line.obeyed_at,
             allowance=self._client.allowance,
+            queue=line.queue(),
         )
 
     async def aclose(self) -> None:

@@ -12,23 +12,25 @@ from collections.abc import Callable
 import numpy as np
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from actors.ceiling import Ceiling
 from actors.embedder.answer_time import AnswerTime
 from actors.embedder.batch import Batch, Mask
 from actors.embedder.circuit import Circuit
 from actors.embedder.client import EmbeddingClient, fatal
+from actors.embedder.counted import Counted
 from actors.embedder.dialects import Answer
 from actors.embedder.faults import Fault, Kind
+from actors.embedder.gauges.answers import Waits
 from actors.embedder.pace import Pace
 from actors.embedder.valve import Valve
 from actors.embedder.window import Window
 from actors.errors import UserError
-from actors.messages import Completion, Failure, Order
+from actors.messages import Completion, Failure, Order, QueueSample
 
 _OWN_TEXT = "A short text that every embedding model can take."
 _PROOF = Batch([_OWN_TEXT], (), np.array([len(_OWN_TEXT)]))
 _MOST_EVENTS = 4000  # between two reports
 _LOOK_S = 0.25  # for a new order, while waiting for a turn
-_MOST_ADDED = 1000  # tokens that a server puts around a text, its own prompt among them; more is no count
 _WRONG = 5  # sound but wrong answers to our own text in a row: it is another model now
 _FITS = 0.95  # of what a server says would have fitted
 NEARLY = 1.25  # of the budget: what is little larger goes as it is, the count of tokens being an estimate
@@ -71,12 +73,15 @@ class Line:
         self._valve = Valve(order)
         self._pace = Pace()
         self._times = AnswerTime()
+        self._counted = Counted()
         self._circuit = Circuit()
         self._gate = asyncio.Lock()  # one after the other
         self._sent = 0  # and not back
+        self._sent_texts = 0  # in those
+        self._waits = Waits()
         limits = client.endpoint.limits
-        self._most_rows = limits.texts_per_request  # until its refusals teach less,
-        self._most_bytes = _FITS * (limits.bytes_per_request or math.inf)  # as of this, all texts of a request
+        self._rows = Ceiling(limits.texts_per_request or math.inf)
+        self._bytes = Ceiling(_FITS * (limits.bytes_per_request or math.inf))  # all texts of a request
         self._most_tokens = _FITS * (limits.tokens_per_request or math.inf)
         self._worked_rows = 1
         self._worked_bytes = 1  # padded, of a request that worked; what asked for the dimension was small
@@ -129,6 +134,10 @@ class Line:
         self._failures.clear()
         return events
 
+    def queue(self) -> QueueSample | None:
+        """What of our own texts waits at the server, where its answers tell."""
+        return self._waits.sample(time.monotonic())
+
     async def close(self) -> None:
         tasks = [task for task in (self._proof, self._seeking) if task]
         for task in tasks:
@@ -140,11 +149,12 @@ class Line:
     @property
     def batch_rows(self) -> int:
         """The most texts that a request may have."""
-        return min(self.order.batch_rows, self._most_rows or self.order.batch_rows)
+        self._rows.look(time.monotonic())
+        return int(min(self.order.batch_rows, self._rows.now))
 
     def budget(self, tokens: int) -> int:
         """`tokens`, or what of them fits into a request."""
-        return max(1, int(min(tokens, self._most_tokens, self._most_bytes / self._window.bytes_per_token)))
+        return max(1, int(min(tokens, self._most_tokens, self._most_bytes() / self._window.bytes_per_token)))
 
     def pieces(self, batch: Batch) -> int:
         """Into how many requests this batch has to be cut by now."""
@@ -152,19 +162,24 @@ class Line:
         least = -(-len(batch) // self.batch_rows)
         if len(batch) == 1:
             return 1
-        most_bytes = min(self._most_bytes, self._most_tokens * self._window.bytes_per_token)
+        most_bytes = min(self._most_bytes(), self._most_tokens * self._window.bytes_per_token)
         least = min(len(batch), max(least, math.ceil(batch.bytes / most_bytes)))
         if batch.canary == order.canary and order.canary_tokens is not None:
             return least
         budget = NEARLY * order.batch_tokens
         return max(least, min(len(batch), math.ceil(self.in_tokens(batch.padded_bytes) / budget)))
 
+    def _most_bytes(self) -> float:
+        self._bytes.look(time.monotonic())
+        return self._bytes.now
+
     def learn(self, batch: Batch, fault: Fault) -> None:
-        """A limit of the server's own, which no request meets again."""
+        """A limit of the server's own, which the requests that follow keep to."""
+        now = time.monotonic()
         if fault.most_rows and fault.most_rows < len(batch):  # one that it keeps to is not why it was refused
-            self._most_rows = min(fault.most_rows, self._most_rows or fault.most_rows)
+            self._rows.refuse(fault.most_rows, now)
         if fault.kind is Kind.TOO_LARGE and len(batch) > 1:
-            self._most_bytes = min(self._most_bytes, batch.bytes * (_FITS * fault.fits if fault.fits else 0.5))
+            self._bytes.refuse(batch.bytes * (_FITS * fault.fits if fault.fits else 0.5), now)
 
     def cut(self, batch: Batch) -> Mask | None:
         """Which of its texts the server has embedded in their beginning only, by estimated tokens; None: none."""
@@ -200,6 +215,7 @@ class Line:
             return await self._exchange(batch, timeouts)
         finally:
             self._sent -= 1
+            self._sent_texts -= len(batch)
             self.change.set()
 
     def too_late(self, fault: Fault) -> bool:
@@ -241,6 +257,7 @@ class Line:
                 raise Recut
             self._pace.take(self.order, self.in_tokens(batch.bytes), now)
             self._sent += 1
+            self._sent_texts += len(batch)
 
     async def _working(self) -> None:
         while self._circuit.is_open:
@@ -295,8 +312,12 @@ class Line:
         self._worked_bytes = max(self._worked_bytes, batch.padded_bytes)
         if batch is not _PROOF:
             self._times.came(now - sent)
-        told = answer.tokens if 0 < (answer.tokens or 0) <= batch.bytes + _MOST_ADDED * len(batch) else None
-        if told:
+            self._waits.came(now, now - sent, self._sent_texts, answer.queued_s, answer.worked_s)
+        self._rows.took(len(batch), now)
+        self._bytes.took(batch.bytes, now)
+        told = self._counted.believed(answer.tokens, batch)
+        cut = self.cut(batch)
+        if told and (cut is None or not cut.any()):  # of texts that were cut not all bytes were counted
             self._window.calibrate(batch.bytes, told)
         tokens = told or self.in_tokens(batch.bytes)
         self.tokens += tokens

@@ -146,6 +146,11 @@ class OpenPart:
         return vectors
 
     @property
+    def pending(self) -> int:
+        """Rows of which nothing has come yet."""
+        return self._pending
+
+    @property
     def complete(self) -> bool:
         return self._pending == 0
 

@@ -10,7 +10,7 @@ from threading import Thread
 
 from actors.errors import UserError
 from jobs.serve.backends import DEFAULT_MODEL
-from jobs.serve.command import DEFAULT_HOST, DEFAULT_PORT, serve
+from jobs.serve.command import DEFAULT_BATCHING, DEFAULT_HOST, DEFAULT_PORT, serve
 
 
 def main() -> int:
@@ -19,7 +19,15 @@ def main() -> int:
     if arguments.until_stdin_closes:
         Thread(target=_stop_at_end_of_stdin, daemon=True).start()
     try:
-        serve(arguments.host, arguments.port, arguments.model, arguments.device, arguments.api_key_env)
+        serve(
+            arguments.host,
+            arguments.port,
+            arguments.model,
+            arguments.device,
+            arguments.api_key_env,
+            arguments.batching,
+            arguments.max_batch_tokens,
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -36,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
         help="wordllama, or the folder of a sentence-transformers model (default %(default)s)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... for a sentence-transformers model")
+    parser.add_argument(
+        "--batching",
+        choices=["dynamic", "request"],
+        default=DEFAULT_BATCHING,
+        help="what shares a batch of the model: texts of all requests, or of one (default %(default)s)",
+    )
+    parser.add_argument("--max-batch-tokens", type=int, help="most of these in a batch, padding included")
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key clients must send")
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end with the process at the other end of stdin"

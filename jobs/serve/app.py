@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -18,29 +16,35 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from jobs.serve.backends import Backend
-from jobs.serve.wire import ApiError, Asked, no_such_model, read_request, write_reply
+from jobs.serve.engine import Engine, FullError
+from jobs.serve.metrics import page
+from jobs.serve.wire import ApiError, no_such_model, read_request, write_reply
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(backend: Backend, api_key: str | None = None) -> Starlette:
-    """OpenAI's `/v1/embeddings`, `/v1/models` and `/v1/models/NAME` for one model, also without `/v1`; `/health`.
+def create_app(backend: Backend, api_key: str | None = None, engine: Engine | None = None) -> Starlette:
+    """OpenAI's `/v1/embeddings`, `/v1/models` and `/v1/models/NAME` for one model, also without `/v1`; `/health`
+    and `/metrics`.
 
-    Requests queue for one inference thread, in the order of their arrival. With `api_key`, all but `/health` answer
-    401 to a request that does not bear it. Every error has OpenAI's envelope.
+    `engine` None: one of `backend` with nothing set. With `api_key`, all but `/health` answer 401 to a request that
+    does not bear it. Every error has OpenAI's envelope.
     """
-    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+    running = engine or Engine(backend)
     model = _model(backend)
     models = msgspec.json.encode({"object": "list", "data": [model]})
 
-    def answer(asked: Asked) -> bytes:
-        return write_reply(asked, backend.encode(asked.texts), backend.name)
-
     async def embeddings(request: Request) -> Response:
         asked = read_request(await request.body(), backend)
-        # Encoding the reply belongs to the worker too: 2048 vectors as JSON floats would hold up every request.
-        body = await asyncio.get_running_loop().run_in_executor(worker, answer, asked)
-        return _json(body)
+        try:
+            encoded = await running.embed(asked.texts)
+        except FullError:
+            raise ApiError(503, f"The server is overloaded: {len(asked.texts)} more texts may not wait.") from None
+        # 2048 vectors as JSON floats would hold up every request.
+        return _json(await running.beside(lambda: write_reply(asked, encoded, backend.name)))
+
+    async def metrics(_: Request) -> Response:
+        return Response(page(running.counters(), backend.name), media_type="text/plain; version=0.0.4")
 
     async def list_models(_: Request) -> Response:
         return _json(models)
@@ -56,10 +60,10 @@ def create_app(backend: Backend, api_key: str | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        worker.shutdown(wait=False, cancel_futures=True)
+        running.close()
 
     guarded = _guard(api_key)
-    routes = [Route("/health", health)]
+    routes = [Route("/health", health), Route("/metrics", guarded(metrics))]
     for prefix in ("/v1", ""):
         routes.append(Route(f"{prefix}/models", guarded(list_models)))
         routes.append(Route(f"{prefix}/models/{{name:path}}", guarded(one_model)))

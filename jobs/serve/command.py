@@ -8,15 +8,19 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import uvicorn
 
 from actors.errors import UserError
 from jobs.serve.app import create_app
 from jobs.serve.backends import DEFAULT_MODEL, Backend, load_backend
+from jobs.serve.engine import Engine
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
+Batching = Literal["dynamic", "request"]
+DEFAULT_BATCHING: Batching = "dynamic"
 # Longer than a client's pause between requests, so that the server is never the one to drop a pooled connection.
 _KEEP_ALIVE_S = 120
 _GRACE_S = 5
@@ -28,18 +32,24 @@ def serve(
     model: str = DEFAULT_MODEL,
     device: str | None = None,
     api_key_env: str | None = None,
+    batching: Batching = DEFAULT_BATCHING,
+    max_batch_tokens: int | None = None,
 ) -> None:
     """Serves `model` until SIGINT or SIGTERM; one line on stderr says where, once it answers. Port 0: any free one.
 
     `model` is `wordllama` or the folder of a sentence-transformers model, `device` a PyTorch device name for the
-    latter, `api_key_env` the environment variable that holds the key clients must send. Raises UserError for a
+    latter, `api_key_env` the environment variable that holds the key clients must send. With `batching` "dynamic"
+    the model is given texts of like length from all requests that wait, with "request" one request at a time; in
+    both at most `max_batch_tokens` at once, padding included (None: what fills the device). Raises UserError for a
     port that is taken, an address or device that is not there, a model that cannot be loaded, an unset variable.
     """
+    if max_batch_tokens is not None and max_batch_tokens < 1:
+        raise UserError(f"--max-batch-tokens {max_batch_tokens}: must be at least 1")
     api_key = _api_key(api_key_env)
     with _bound(host, port) as listener:
         backend = load_backend(model, device)
         config = uvicorn.Config(
-            create_app(backend, api_key),
+            create_app(backend, api_key, Engine(backend, max_batch_tokens, merge=batching == "dynamic")),
             log_level="warning",
             access_log=False,
             timeout_keep_alive=_KEEP_ALIVE_S,

@@ -100,6 +100,14 @@ def test_an_old_vllm_is_asked_for_base64() -> None:
         assert (server.endpoint.encoding, server.endpoint.counted) == ("base64", "")
 
 
+def test_an_older_vllm_is_not_asked_to_cut_texts() -> None:
+    with VLLMServer(version="0.8.5") as vllm:
+        endpoint = found(vllm.url).endpoint
+        assert (endpoint.encoding, endpoint.wanted.truncate, endpoint.cuts) == ("base64", False, False)
+        with pytest.raises(UserError, match="does not exist"):
+            found(vllm.url, model="another")
+
+
 @pytest.mark.parametrize("suffix", ["", "/v1"])
 def test_tei(suffix: str) -> None:
     with TEIServer() as tei:

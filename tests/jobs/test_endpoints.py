@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
 
 from actors.embedder.faults import Kind
 from actors.errors import FAILED, UserError
 from actors.messages import Limits
 from jobs import probing
 from jobs.endpoints import Found, find_endpoints
+from jobs.probe import facts
 from jobs.settings import Endpoint, Vectors
+from tests.servers.behaviour import Behaviour
+from tests.servers.embedding_server import application
 from tests.servers.fixture import EmbeddingServer
+from tests.servers.in_thread import Servers, servers
+
+__all__ = ["servers"]
+
+
+@dataclass
+class Below:
+    """A gateway that has a server below a path of its own."""
+
+    path: str
+    server: Starlette
+
+    def application(self) -> Starlette:
+        return Starlette(routes=[Mount(self.path, self.server)])
+
+
+class Elsewhere:
+    """A gateway that sends everybody to another address."""
+
+    def application(self) -> Starlette:
+        return Starlette(routes=[Route("/{path:path}", self._moved, methods=["GET", "POST"])])
+
+    async def _moved(self, request: Request) -> Response:
+        return RedirectResponse(f"https://b.example{request.url.path}", 308)
 
 
 def found(*urls: str, **vectors: object) -> Found:
@@ -113,6 +145,46 @@ def test_what_is_set_holds_instead_of_what_is_found(server: EmbeddingServer) -> 
     assert one.endpoint.limits == Limits(texts_per_request=3, tokens_per_text=99)
     assert one.endpoint.encoding == "float"
     assert one.description.told["texts_per_request"] == "set"
+
+
+def test_whether_a_server_cuts_long_texts_can_be_set(server: EmbeddingServer) -> None:
+    (unknown,) = found(server.url).servers
+    assert (unknown.endpoint.cuts, [line.what for line in facts(unknown)].count("long texts")) == (False, 0)
+    for cuts, words in ((True, "cut by the server"), (False, "refused by the server")):
+        asked = Endpoint(url=server.url, cuts_long_texts=cuts)
+        (one,) = find_endpoints([asked], Vectors(), truncate=True).servers
+        assert one.endpoint.cuts is cuts
+        assert [(line.value, line.how) for line in facts(one) if line.what == "long texts"] == [(words, "set")]
+
+
+@pytest.mark.parametrize("route", ["/v1/embeddings", "/embeddings", "/embed", "/api/embed", "/v2/models/m/infer"])
+def test_the_address_of_a_route_is_told_from_a_base_url(server: EmbeddingServer, route: str) -> None:
+    for model in (None, "test-embedder"):
+        with pytest.raises(UserError, match=f"or give the base URL, {server.url}$"):
+            find_endpoints([Endpoint(url=server.url + route, model=model)], Vectors(), truncate=True)
+
+
+def test_a_base_url_may_end_like_a_route(servers: Servers) -> None:
+    url = servers.start(Below("/team/embed", application(Behaviour())))
+    assert found(f"{url}/team/embed").endpoints[0].route == f"{url}/team/embed/v1/embeddings"
+
+
+@pytest.mark.parametrize("model", [None, "m"])
+def test_an_address_that_leads_elsewhere_says_where(servers: Servers, model: str | None) -> None:
+    url = servers.start(Elsewhere())
+    with pytest.raises(UserError, match=r"status 308: it leads to https://b\.example/v1/") as refused:
+        find_endpoints([Endpoint(url=url, model=model)], Vectors(), truncate=True)
+    assert url in str(refused.value)
+
+
+def test_vectors_that_stay_of_length_one_are_told_of(
+    server: EmbeddingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert found(server.url, normalize="no").dim == 32
+    assert f"{server.url} (OpenAI API) gives vectors of length 1 with --normalize no" in capsys.readouterr().err
+    server.behave(length=3.0)
+    assert found(server.url, normalize="no").dim == 32
+    assert capsys.readouterr().err == ""
 
 
 def test_a_server_that_takes_few_texts_is_asked_one_by_one(server: EmbeddingServer) -> None:

@@ -18,9 +18,10 @@ from actors.errors import UserError
 from actors.messages import Endpoint, Limits
 from jobs.detection import detect
 from jobs.endpoints import Server, find_endpoints
+from jobs.probe import probe
 from jobs.probing import _PROBE_TEXTS
 from jobs.settings import Endpoint as EndpointSettings
-from jobs.settings import Vectors
+from jobs.settings import Settings, Vectors
 from tests.jobs.corpora import matrix, read_out, texts, write_jsonl
 from tests.servers.infinity import API_KEY, DIM, infinity, infinity_command, tight_infinity
 
@@ -68,6 +69,15 @@ def test_it_is_known_and_asked_where_it_is(infinity: str, suffix: str) -> None:
     assert endpoint.limits == Limits(texts_per_request=2048, texts_in_flight=32_000)
     assert server.description.cuts_long_texts is True
     assert "32 texts" in server.description.batching
+
+
+def test_its_table(infinity: str) -> None:
+    lines = probe(Settings(endpoints=(EndpointSettings(url=infinity),)))[infinity]
+    told = {line.what: (line.value, line.how) for line in lines}
+    assert told["server"] == ("Infinity", "/models")
+    assert told["model"] == ("a/b", "/models")
+    assert told["dimensions"] == (str(DIM), "asked")
+    assert told["queue"] == ("0 (infinity)", f"{infinity}/models")
 
 
 def test_it_is_taken_for_nothing_else(infinity: str) -> None:

@@ -65,6 +65,7 @@ class HostedServer:
     def __init__(self, model: Model | None = None) -> None:
         self.model = model or Model()
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.metrics = b""  # its page; empty: there is none
         app = Starlette(routes=[Route("/{path:path}", self._respond, methods=["GET", "POST"])])
         config = uvicorn.Config(app, port=0, lifespan="off", log_level="warning", access_log=False)
         self._listener = config.bind_socket()
@@ -105,7 +106,7 @@ class HostedServer:
         content = await request.body()
         answer = self.refused(request, len(content))
         if answer is None and request.method == "GET":
-            page = self.page(request.url.path)
+            page = (self.metrics or None) if request.url.path == "/metrics" else self.page(request.url.path)
             answer = None if page is None else Said(page)
         elif answer is None:
             body = msgspec.json.decode(content)

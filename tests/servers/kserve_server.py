@@ -48,6 +48,7 @@ class KServe:
     is_triton: bool = True
     extensions: Sequence[str] = _EXTENSIONS
     refuses_bytes: bool = False
+    metrics: str = ""
     asked: Asked = field(default_factory=Asked)
 
     def application(self) -> Starlette:
@@ -61,6 +62,7 @@ class KServe:
                 Route("/v2/models/{name}", self._metadata),
                 Route("/v2/models/{name}/infer", self._infer, methods=["POST"]),
                 *(triton if self.is_triton else []),
+                *([Route("/metrics", self._metrics)] if self.metrics else []),
             ],
             exception_handlers={404: _no_page},
         )
@@ -73,6 +75,9 @@ class KServe:
         return in_json(
             [{"name": name, "version": "1", "state": model.state} for name, model in self.models.items()]
         )
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self.metrics, media_type="text/plain")
 
     async def _metadata(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -25,6 +25,7 @@ class LlamaCpp:
     embeddings: bool = True
     api_key: str = ""
     loading: int = 0
+    metrics: str = ""
     asked: Asked = field(default_factory=Asked)
 
     def application(self) -> Starlette:
@@ -36,6 +37,7 @@ class LlamaCpp:
                 for path in ("/models", "/v1/models", "/api/tags")
             ),
             Route("/props", self._page(self._props)),
+            Route("/metrics", self._metrics),
             Route("/v1/embeddings", self._embed, methods=["POST"]),
             Route("/embeddings", self._own, methods=["POST"]),
             Route("/embedding", self._own, methods=["POST"]),
@@ -48,6 +50,13 @@ class LlamaCpp:
             return self._refused(request, is_open) or in_json(content())
 
         return page
+
+    async def _metrics(self, _: Request) -> Response:
+        if self.metrics:
+            return Response(self.metrics, media_type="text/plain")
+        return _error(
+            501, "This server does not support metrics endpoint. Start it with `--metrics`", "not_supported_error"
+        )
 
     def _models(self) -> object:
         meta = {"n_ctx": self.n_ctx, "n_ctx_train": 512, "n_embd": self.dim, "n_vocab": 30522, "size": 1}

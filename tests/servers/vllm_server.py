@@ -1,4 +1,7 @@
-"""A stand-in for vLLM 0.32, or for 0.10.2, which knows neither `bytes_only` nor `/v2/embed`."""
+"""A stand-in for vLLM 0.32, or for 0.10.2, which knows neither `bytes_only` nor `/v2/embed`.
+
+One that calls itself 0.8 takes no -1 for `truncate_prompt_tokens`, as old ones did not.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ class VLLMServer(HostedServer):
     ) -> None:
         """`most_queued` texts wait or are worked on (`--max-num-queued-reqs`); None: any number."""
         self.version = version
-        self.old = version.startswith("0.10.")
+        self.oldest = version.startswith("0.8.")
+        self.old = self.oldest or version.startswith("0.10.")
         self.most_queued = most_queued
         self._inflight = 0
         super().__init__(model)
@@ -58,6 +62,9 @@ class VLLMServer(HostedServer):
         if encoding not in (("float", "base64") if self.old else ("float", "base64", "bytes", "bytes_only")):
             message = f"1 validation error: 'encoding_format' is {encoding!r}"
             return _refusal(400, message, "Bad Request", "body.encoding_format")
+        if self.oldest and body.get("truncate_prompt_tokens", 1) < 1:
+            message = "1 validation error: input should be greater than or equal to 1"
+            return _refusal(400, message, "BadRequestError", "truncate_prompt_tokens")
         if "normalize" in body and not self.old:
             return _refusal(400, _NORMALIZE, "Bad Request", "normalize")
         if refusal := self._refusal(texts, body, cut=body.get("truncate_prompt_tokens") == -1):

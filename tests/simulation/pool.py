@@ -29,6 +29,7 @@ REPORT_S = 0.4
 TICK_S = 0.25
 WINDOW_ROWS = 24_000
 MOST_WAITING = 8192  # texts, of a source that is slow
+FIRST_LOOK_S = 0.5  # a gauge that is read seldom has a reading there
 BACKOFF_S, MOST_BACKOFF_S = 0.25, 10.0
 
 
@@ -165,6 +166,7 @@ class Pool:
         self._canary_given = 0
         self._arrived: tuple[list[Completion], list[Failure]] = [], []
         self._gauge: tuple[float, float] | None = None  # utilisation, when
+        self._looked = 0.0
         self._busy_s = 0.0
         self._ticked = self._starved_s = 0.0
         start = self._decision.setting
@@ -176,7 +178,7 @@ class Pool:
             engine.at(REPORT_S * (1 + embedder.index) / EMBEDDERS, lambda e=embedder: self._report(e))  # type: ignore[misc]
         engine.at(TICK_S, self._tick)
         if gauge_s:
-            engine.at(gauge_s, lambda: self._read_gauge(gauge_s))
+            engine.at(min(FIRST_LOOK_S, gauge_s), lambda: self._read_gauge(gauge_s))
 
     # the driver
 
@@ -208,8 +210,9 @@ class Pool:
 
     def _read_gauge(self, period: float) -> None:
         busy = self._server.meter.busy_s()
-        self._gauge = (round(min(1.0, (busy - self._busy_s) / period), 2), self._engine.now)
-        self._busy_s = busy
+        passed = self._engine.now - self._looked
+        self._gauge = (round(min(1.0, (busy - self._busy_s) / passed), 2), self._engine.now)
+        self._busy_s, self._looked = busy, self._engine.now
         self._engine.after(period, lambda: self._read_gauge(period))
 
     # an embedder

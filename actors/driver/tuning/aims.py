@@ -35,6 +35,7 @@ class Room:
     limit: Callable[[int, Reading], int]  # the most in flight of requests of so many tokens
     least: Callable[[Reading], int]  # fewer in flight leave the server idle
     larger: Callable[[Aim, float, Reading], Aim | None]  # with requests larger by a factor; None: they cannot be
+    unseen: Callable[[], bool]  # it may be a hosted API, whose quota shows only once what was saved up is spent
     pinned: frozenset[Knob] = frozenset()
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from actors.ceiling import Ceiling
 from actors.driver.tuning.aims import LEAST, Aim, Knob, Room, State, Step
 from actors.driver.tuning.allowance import Told, lesser
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
@@ -18,7 +19,7 @@ from actors.driver.tuning.measure import History, Reading
 from actors.driver.tuning.quota import FIRST, Quota, Rate
 from actors.driver.tuning.refusals import Cap, Memory
 from actors.driver.tuning.search import Search
-from actors.driver.tuning.strain import CUT_S, Strain
+from actors.driver.tuning.strain import CUT_S, Strain, together
 from actors.messages import Failure
 
 START = Aim(8, 8192)
@@ -53,22 +54,25 @@ class Knee:
         self._quota: Quota | None = None
         self._told = Told(bounds)
         self._paced_now = False
-        self._rows = min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows)
+        self._taken_rows = Ceiling(min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows))
         self._unloaded_s: float | None = None
         self._unloaded_tokens = 1
         self._obeyed: float | None = None  # since when all do as ordered
         self._after = 0.0  # windows begin no earlier
         self._raised_at = 0.0  # more or larger requests were last ordered
         self._strain = Strain()
+        told = (bounds.server_texts_inflight, bounds.server_requests_inflight, bounds.server_batch_tokens)
+        self._unseen = not any(told)  # neither it nor its GPU says anything
         pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
         self._room = Room(
             self._most_limit,
             self._least_limit,
             self._larger,
+            lambda: self._unseen,
             frozenset(knob for knob, pin in pinned.items() if pin),
         )
-        tokens = MOST_TOKENS if bounds.batch_rows else max(START.tokens, bounds.server_batch_tokens or 0)
-        self._aim = Aim(START.limit, min(tokens, MOST_TOKENS))
+        limit = LEAST if bounds.server_batch_tokens else START.limit  # it merges what waits, whatever its memory
+        self._aim = Aim(limit, MOST_TOKENS if bounds.batch_rows else START.tokens)
         self._state: State | None = None  # None: first contact
         if last is not None:
             self._aim = Aim(last.limit, last.batch_tokens)
@@ -83,7 +87,10 @@ class Knee:
         self._canary.came(seen.completions, self._setting.batch_rows)
         for each in seen.completions:
             self._memory.worked(each.size)
+            self._taken_rows.took(each.rows, seen.now)
+        self._taken_rows.look(seen.now)
         self._told.hear(seen.allowance, seen.now)
+        self._unseen &= seen.gpu is None
         self._paced_now = self._told.holds_back(self._history, seen.complete_to)
         if self._obeyed is None:
             self._obeyed = seen.obeyed_since
@@ -135,12 +142,17 @@ class Knee:
     def _broken(self, state: State, seen: Observation) -> str | None:
         self._strain.forget(seen.now)
         broken = [each for each in seen.failures if each.kind in ("backend", "transport", "timeout")]
-        memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
-        if memory:
-            return self._out_of_memory(state, memory, seen.now)
+        merged = together(broken, self._history)
+        if canaries := [each for each in merged if each.canary]:  # it is to blame for the others
+            broken = [each for each in broken if each not in merged or each in canaries]
+            merged = []
+        if not merged:
+            memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
+            if memory:
+                return self._out_of_memory(state, memory, seen.now)
         bad = self._memory.bad
         broken = [each for each in broken if bad is None or each.size < bad]  # the rest are stragglers
-        if self._strain.held:  # so are those that were sent before the last cut was obeyed
+        if self._strain.held or self._strain.waiting:  # so are those that were sent before the last cut was obeyed
             obeyed = seen.now if self._obeyed is None else self._obeyed
             broken = [each for each in broken if each.at - each.latency_s >= obeyed]
         alive = self._history.between(seen.now - ALIVE_S, seen.now)
@@ -149,10 +161,20 @@ class Knee:
         if len(broken) == 1 and broken[0].kind == "transport":
             return None  # connections do end
         self._after = seen.complete_to
+        if merged:
+            return self._merged(state, seen.now)
         if len(broken) < MANY_BROKEN * len(self._history.between(seen.now - CUT_S, seen.now)):
             return None
-        limit, reason = self._strain.cut(broken, self._aim, seen.now)
-        return self._take(Step(Aim(limit, self._aim.tokens), reason, search=True), seen.now)
+        aim, reason = self._strain.cut(broken, self._aim, seen.now)
+        return self._take(Step(aim, reason, search=True), seen.now)
+
+    def _merged(self, state: State, now: float) -> str:
+        """Requests failed together: the trial's fault, or too much waits."""
+        if self._aim != state.aim:
+            self._strain.too_much(self._aim, now)
+            return self._take(state.refused()._replace(reason="requests fail together: back to what worked"), now)
+        aim, reason = self._strain.cut_merged(self._aim, now)
+        return self._take(Step(aim, reason, search=True), now)
 
     def _out_of_memory(self, state: State, failures: Sequence[Failure], now: float) -> str:
         reason = f"out of memory at {min(each.size for each in failures)} tokens"
@@ -169,7 +191,7 @@ class Knee:
         if not failures:
             return None
         told = [each.most_rows for each in failures if each.most_rows]
-        self._rows = min(self._rows, *(told or [max(1, each.rows // 2) for each in failures]))
+        self._taken_rows.refuse(min(told or [each.rows // 2 for each in failures]), seen.now)
         return f"at most {self._rows} texts in a request"
 
     def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:
@@ -267,7 +289,7 @@ class Knee:
             return f"{step.reason}, after a canary"
         self._aim = step.aim
         wanted = self._state.wants() if isinstance(self._state, Search) else None
-        wanted = wanted and min(MOST_TOKENS, self._memory.room(wanted))
+        wanted = wanted and min(MOST_TOKENS, self._strain.room(self._memory.room(wanted)))
         if wanted and not self._works(wanted):
             self._canary.send(wanted, now)
         return step.reason
@@ -294,6 +316,10 @@ class Knee:
 
     # room
 
+    @property
+    def _rows(self) -> int:
+        return int(self._taken_rows.now)
+
     def _rows_now(self) -> int:
         return self._bounds.batch_rows or self._cap.rows(self._bounds.limit or self._aim.limit, self._rows)
 
@@ -307,6 +333,8 @@ class Knee:
         request = reading.tokens * max(1.0, tokens / self._aim.tokens)
         bearable = math.ceil(reading.rate / request * max(LATENCY_S, 2 * unloaded_s))
         held = self._strain.most(tokens)
+        if self._bounds.server_batch_tokens and self._memory.bad:  # so would a batch of what waits
+            held = min(held or MOST_LIMIT, max(LEAST, 1 + self._memory.good // tokens))
         return self._fit(min(max(LEAST_LIMIT, bearable), held) if held else max(LEAST_LIMIT, bearable))
 
     def _least_limit(self, reading: Reading) -> int:
@@ -316,7 +344,8 @@ class Knee:
 
     def _larger(self, aim: Aim, factor: float, reading: Reading) -> Aim | None:
         """The aim with larger requests, if they can be; where all share a cap in texts, fewer of them."""
-        limit, tokens = aim.limit, min(MOST_TOKENS, self._memory.room(int(factor * aim.tokens)))
+        tokens = self._strain.room(self._memory.room(int(factor * aim.tokens)))
+        limit, tokens = aim.limit, min(MOST_TOKENS, tokens)
         shared = Knob.LIMIT not in self._room.pinned and self._rows >= factor * self._cap.rows(limit, self._rows)
         if shared:
             limit = int(limit / factor)

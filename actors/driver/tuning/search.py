@@ -17,6 +17,7 @@ UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
+UNSEEN, UNSEEN_S = 1.5, 1.0  # where it may be a hosted API: so many more in flight, and watched for so long
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
 HEADROOM = 1.15
@@ -43,7 +44,9 @@ class Search:
 
     def read(self, seen: Reading, busy: float | None) -> Step | None:
         if self.base is None or self._trial is None or self._tried is None:
-            return self._begin(seen, busy)
+            return None if self._hasty(seen) else self._begin(seen, busy)
+        if self._trial is Knob.LIMIT and self._hasty(seen):
+            return None
         gain = Gain.of(seen, self.base)
         worth = WORTH if self._trial is Knob.LIMIT else -min(MOST_TIE, max(TIE, gain.error))
         if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
@@ -81,6 +84,10 @@ class Search:
         if Knob.TOKENS in self.failed or Knob.TOKENS in self.room.pinned:
             return None
         return 2 * (self._tried.tokens if self._tried and self._trial else self.aim.tokens)
+
+    def _hasty(self, seen: Reading) -> bool:
+        """Whether a quota would not have shown itself yet."""
+        return self.room.unseen() and seen.seconds < UNSEEN_S
 
     def _begin(self, seen: Reading, busy: float | None) -> Step:
         most = self.room.limit(self.aim.tokens, seen)
@@ -122,7 +129,7 @@ class Search:
         assert self.base
         limit, tokens = self.aim
         if knob is Knob.LIMIT:
-            factor = 4.0 if self._linear else 2.0
+            factor = UNSEEN if self.room.unseen() else 4.0 if self._linear else 2.0
             if self._busy is not None and self._busy < VERY_IDLE:
                 factor = min(6.0, max(factor, 1.15 / max(self._busy, 0.05)))
             larger = min(self.room.limit(tokens, self.base), int(limit * factor))

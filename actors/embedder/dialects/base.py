@@ -36,10 +36,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Vectors in the order of the texts, float32[n, dim]; `tokens` as the server counted them, if it did."""
+    """Vectors in the order of the texts, float32[n, dim]; `tokens` as the server counted them, if it did.
+
+    `queued_s` and `worked_s`: how long the texts waited there and were computed, on average, if it says so.
+    """
 
     vectors: npt.NDArray[np.float32]
     tokens: int | None
+    queued_s: float | None = None
+    worked_s: float | None = None
 
 
 NO_LIMITS = Limits()
@@ -63,8 +68,10 @@ class Description:
     come, the cheapest first; `counted` is the one whose answers tell the tokens, where the first does not.
     `models` are those it names; `dim` is None where only an answer can tell. `cuts_long_texts`: what it does with
     one when not asked for anything. `batching` says in a few words what fills its GPU. `takes` are the fields of
-    `Wanted` that mean something to it. `others` are ways to ask it for what it does not take on `route`. `told`
+    `Wanted` that mean something to it. `waits` is the header in which its answers tell how long their texts waited
+    there. `others` are ways to ask it for what it does not take on `route`. `told`
     maps the name of a field, of `limits` too, to the page that told it; what is not there is known of such servers.
+    `switches` are the server's own names of the options that raise a limit, by the name of the limit in `limits`.
     """
 
     server: str
@@ -76,9 +83,11 @@ class Description:
     cuts_long_texts: bool | None = None
     batching: str = ""
     takes: frozenset[str] = frozenset()
+    waits: str = ""
     others: tuple[Way, ...] = ()
     limits: Limits = NO_LIMITS
     told: Mapping[str, str] = field(default_factory=dict)
+    switches: Mapping[str, str] = field(default_factory=dict)
 
     def suiting(self, wanted: Wanted) -> Description:
         """Asked in the first of its ways that takes all that is wanted, or as much of it as any does.

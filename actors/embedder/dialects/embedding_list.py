@@ -36,21 +36,14 @@ class _Item(msgspec.Struct):
     embedding: int
 
 
-class Usage(msgspec.Struct):
-    """As the server counted; 0: it did not."""
-
-    prompt_tokens: int = 0
-    total_tokens: int = 0
-
-    @property
-    def tokens(self) -> int | None:
-        """Voyage tells only the total."""
-        return self.prompt_tokens or self.total_tokens or None
+class _Usage(msgspec.Struct):
+    prompt_tokens: float | None = None
+    total_tokens: float | None = None
 
 
 class _Rest(msgspec.Struct):
     data: list[_Item]
-    usage: Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Cut(NamedTuple):
@@ -66,7 +59,7 @@ class _Cut(NamedTuple):
 
 _decode = msgspec.json.Decoder(_Rest).decode
 _decode_marks = msgspec.json.Decoder(list[int]).decode
-
+_decode_usage = msgspec.json.Decoder(_Usage).decode
 
 _WRONG = (msgspec.DecodeError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError)
 
@@ -98,7 +91,7 @@ class EmbeddingList:
             if sorted(index) != list(range(texts)):
                 return None
             vectors = vectors[np.argsort(index)]
-        return vectors, reply.usage.tokens if reply.usage else None
+        return vectors, tokens_of(reply.usage)
 
     def read_bare(self, body: Body, texts: int) -> Generator[None, None, Vectors | None]:
         """float32[texts, dim] of `[[1.5, ...], ...]` or of `["base64", ...]`; None as in `read`."""
@@ -132,6 +125,18 @@ class EmbeddingList:
             vectors[i] = vector
         assert vectors is not None
         return vectors
+
+
+def tokens_of(usage: msgspec.Raw) -> int | None:
+    """As the server counted, in OpenAI's words; None: it did not. Whatever it says there, the vectors are right.
+
+    Voyage tells only the total.
+    """
+    try:
+        told = _decode_usage(usage)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return int(told.prompt_tokens or told.total_tokens or 0) or None
 
 
 def _from_base64(strings: list[memoryview]) -> Generator[None, None, Vectors]:

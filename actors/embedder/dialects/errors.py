@@ -1,8 +1,8 @@
 """An answer with an error status -> Fault, by the words that embedding servers use: the one table of them.
 
 Sources: the servers' own code and live answers, as of TEI 1.9, vLLM 0.33, SGLang 0.5, Infinity 0.0.78, llama.cpp,
-Ollama 0.33, Triton 2.73 and OpenAI's API specification. What a server says is looked for whatever server it is:
-gateways and look-alikes pass the words of others on.
+Ollama 0.33, Triton 2.73 and OpenAI's API specification; of hosted APIs what their users report. What a server
+says is looked for whatever server it is: gateways and look-alikes pass the words of others on.
 """
 
 from __future__ import annotations
@@ -50,13 +50,22 @@ class _Flaws(msgspec.Struct):
 
 _decode_flaws = msgspec.json.Decoder(_Flaws).decode
 _REFUSED = (400, 413, 422)
+_MOVED = (301, 302, 303, 307, 308)
 _SAID = (
-    _words(Kind.QUOTA, (429,), "insufficient_quota"),
+    _words(
+        Kind.QUOTA, (400, 403, 429), "insufficient_quota|billing_not_active|billing_hard_limit_reached"
+    ),  # OpenAI
     _words(Kind.STARTING, (503,), "loading model|unhealthy|no healthy upstream|is not at ready state"),
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"maximum allowed batch size (?P<rows>\d+)"),  # TEI
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"should have at most (?P<rows>\d+) items"),  # Infinity
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"batch-size must be <= (?P<rows>\d+)"),  # Triton
+    _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"number of texts must be at most (?P<rows>\d+)"),  # Cohere
+    _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"max number of inputs is (?P<rows>\d+)"),  # Azure
+    _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"batch size is invalid.{0,30} larger than (?P<rows>\d+)"),  # DashScope
     _words(Kind.TOO_LARGE, _REFUSED, r"requested (?P<given>\d+) tokens, max (?P<most>\d+) tokens per request"),
+    _words(  # Voyage
+        Kind.TOO_LARGE, _REFUSED, r"tokens per submitted batch is (?P<most>\d+)\. your batch has (?P<given>\d+)"
+    ),
     _words(Kind.TOO_LARGE, _REFUSED, "max_tokens_per_request|exceeds the maximum allowed"),  # OpenAI, Triton
     # vLLM, before it counts tokens; then vLLM and OpenAI, where "at least 65" is no count
     _words(Kind.TOO_LONG, _REFUSED, r"contains (?P<given>\d+) (?P<unit>characters) \(more than (?P<most>\d+)"),
@@ -88,12 +97,16 @@ _SAID = (
         r"request \((?P<given>\d+) tokens\) exceeds the available context size \((?P<most>\d+) tokens",
     ),
     _words(Kind.TOO_LONG, (400, 500), "exceed_context_size_error|input length exceeds the context length"),
+    _words(Kind.BACKEND, _REFUSED, "out of memory|cudamalloc failed"),  # Ollama, as its runner said it
 )
 _KINDS = {
+    **dict.fromkeys(_MOVED, Kind.NOT_FOUND),
     401: Kind.AUTH,
+    402: Kind.QUOTA,
     403: Kind.AUTH,
     404: Kind.NOT_FOUND,
     408: Kind.TIMEOUT,
+    409: Kind.TRANSPORT,  # OpenAI's own client asks again
     413: Kind.TOO_LARGE,
     429: Kind.OVERLOADED,
     499: Kind.TRANSPORT,  # Ollama, when somebody else cut the connection
@@ -108,6 +121,8 @@ _KINDS = {
 def fault(reply: Reply) -> Fault:
     """What an answer with an error status means, never an exception whatever its bytes are."""
     status = reply.status
+    if status in _MOVED and (place := reply.headers.get("location", "").partition("?")[0]):
+        return Fault(_KINDS[status], f"it leads to {place[:_MAX_DETAIL]}", status)
     text = (_flaws(reply) or reply.body[:_MAX_TEXT].decode(errors="replace"))[:_MAX_TEXT]
     detail, wait_s = _message(text), retry_after_s(reply.headers)
     for kind, statuses, words in _SAID:

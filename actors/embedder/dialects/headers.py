@@ -21,7 +21,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     for number, unit_s in ((headers.get("retry-after-ms", ""), 0.001), (value, 1.0)):
         with suppress(ValueError):
             seconds = float(number) * unit_s
-            return None if math.isnan(seconds) else max(0.0, seconds)
+            return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     except (TypeError, ValueError, OverflowError):

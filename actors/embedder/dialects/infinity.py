@@ -73,4 +73,5 @@ def _described(base: str, models: list[_Model], model: str) -> Description:
         takes=frozenset({"dimensions"}),
         limits=Limits(texts_per_request=_MOST_TEXTS, texts_in_flight=_MOST_QUEUED),
         told={"server": page, "models": page, "batching": page},
+        switches={"texts_in_flight": "INFINITY_QUEUE_SIZE", "tokens_per_gpu_batch": "--batch-size"},
     )

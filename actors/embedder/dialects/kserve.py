@@ -185,6 +185,7 @@ def _describe_model(
         batching=_batching(config),
         limits=replace(found.limits, texts_per_request=most),
         told=where,
+        switches={"tokens_per_gpu_batch": "max_batch_size and the count of instance_group in the model's config"},
     )
 
 

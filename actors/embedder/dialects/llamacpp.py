@@ -81,6 +81,7 @@ class LlamaCpp:
             # of most models n_ubatch is the limit: it is not told, so it is learnt from the first refusal
             limits=Limits(tokens_per_text=context if context > 0 else None),
             told={what: page for what, page in where.items() if page},
+            switches={"tokens_per_gpu_batch": "-b and -ub, and --parallel"},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

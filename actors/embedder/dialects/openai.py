@@ -5,6 +5,7 @@ Source: OpenAI's API specification and the servers that follow it (vLLM, TEI, In
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.embedder.dialects.base import Answer, Decoding, Description, Looking, Reply, Request
-from actors.embedder.dialects.embedding_list import EmbeddingList, Usage
+from actors.embedder.dialects.embedding_list import EmbeddingList, tokens_of
 from actors.embedder.faults import Fault, Kind
 from actors.messages import Endpoint, Limits
 
@@ -28,7 +29,7 @@ class _Item(msgspec.Struct):
 
 class _Reply(msgspec.Struct):
     data: list[_Item]
-    usage: Usage | None = None
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class _Model(msgspec.Struct):
@@ -39,6 +40,7 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
+_ROUTE = re.compile(r"((/v1)?/embeddings|/v2/embed|/api/embed(dings)?|/embed|/v2/models/[^/]+/infer)$")
 _OPENAI = Limits(tokens_per_text=8192, texts_per_request=2048, tokens_per_request=300_000)  # of its specification
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 _decode_models = msgspec.json.Decoder(_Models).decode
@@ -90,7 +92,7 @@ class OpenAI:
         if len(value.data) != texts:
             raise Fault(Kind.WRONG_ANSWER, f"{len(value.data)} vectors came for {texts} texts")
         vectors = _in_order(value.data)
-        return Answer(vectors, value.usage.tokens if value.usage else None)
+        return Answer(vectors, tokens_of(value.usage))
 
 
 def v1(url: str) -> str:
@@ -100,6 +102,12 @@ def v1(url: str) -> str:
 def root(url: str) -> str:
     """Where the server's other pages are."""
     return url.removesuffix("/v1")
+
+
+def above_route(url: str) -> str | None:
+    """What is left of a URL that ends with where texts are sent to; None where it does not."""
+    found = _ROUTE.search(url)
+    return url[: found.start()] if found else None
 
 
 def model_names(page: Reply | None) -> tuple[str, ...]:

@@ -74,6 +74,10 @@ class SGLang:
             takes=frozenset({"dimensions"}),
             limits=limits,
             told={name: page for name, (page, value) in told_by.items() if value},
+            switches={
+                "texts_in_flight": "--max-queued-requests",
+                "tokens_per_gpu_batch": "--max-prefill-tokens",
+            },
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

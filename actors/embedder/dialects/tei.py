@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from actors.messages import Endpoint, Limits
 
 _MOST_BYTES = 2_000_000  # its payload_limit, which no page tells
 _LOOK_BYTES = 16
+_WAITED, _WORKED = "x-queue-time", "x-inference-time"  # milliseconds, means over the texts of a request
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,6 +68,7 @@ class TEI:
             cuts_long_texts=info.auto_truncate,
             batching=f"merges requests, up to {info.max_batch_tokens} tokens: how many tokens are in flight counts",
             takes=frozenset({"dimensions"}),
+            waits=_WAITED,
             others=(
                 Way(
                     f"{root(url)}/embed",
@@ -81,6 +84,7 @@ class TEI:
                 tokens_per_gpu_batch=info.max_batch_tokens,
             ),
             told=dict.fromkeys(said, "/info"),
+            switches={"texts_in_flight": "--max-concurrent-requests", "tokens_per_gpu_batch": "--max-batch-tokens"},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:
@@ -96,14 +100,19 @@ class TEI:
         return Request("POST", endpoint.route or f"{root(endpoint.url)}/embed", _encode(body))
 
     def answer(self, reply: Reply, texts: int) -> Decoding:
-        if not reply.body[:_LOOK_BYTES].lstrip().startswith(b"["):
-            return (yield from self._openai.answer(reply, texts))
-        vectors = yield from self._list.read(reply.body, texts)
-        return Answer(vectors, _tokens(reply))
+        if reply.body[:_LOOK_BYTES].lstrip().startswith(b"["):
+            vectors = yield from self._list.read(reply.body, texts)
+            answer = Answer(vectors, _number(reply, "x-compute-tokens") or None)
+        else:
+            answer = yield from self._openai.answer(reply, texts)
+        waited, worked = (_number(reply, name) for name in (_WAITED, _WORKED))
+        if waited is None or worked is None:
+            return answer
+        return replace(answer, queued_s=waited / 1000, worked_s=worked / 1000)
 
 
-def _tokens(reply: Reply) -> int | None:
-    """Those of all texts of the request."""
+def _number(reply: Reply, header: str) -> int | None:
+    """None: it is not there, or no number."""
     with suppress(ValueError):
-        return max(0, int(reply.headers.get("x-compute-tokens", ""))) or None
+        return max(0, int(reply.headers.get(header, "")))
     return None

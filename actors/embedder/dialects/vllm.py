@@ -85,6 +85,7 @@ class VLLM:
             ),
             limits=Limits(tokens_per_text=longest),
             told=where,
+            switches={"tokens_per_gpu_batch": "--max-num-batched-tokens and --max-num-seqs"},
         )
 
     def embed(self, endpoint: Endpoint, texts: Sequence[str]) -> Request:

@@ -14,6 +14,7 @@ from actors.embedder.gauges.gpm import Gpm
 from actors.embedder.gauges.infinity import INFINITY
 from actors.embedder.gauges.llamacpp import LLAMACPP
 from actors.embedder.gauges.nvml import Nvml
+from actors.embedder.gauges.rayembed import RAYEMBED
 from actors.embedder.gauges.reading.together import Gauges, Readable
 from actors.embedder.gauges.sglang import SGLANG
 from actors.embedder.gauges.tei import TEI
@@ -22,7 +23,7 @@ from actors.embedder.gauges.vllm import VLLM
 from actors.messages import Endpoint
 
 CARD_GAUGES: tuple[CardGauge, ...] = (Gpm, Nvml)  # of this machine's GPUs; what says most comes first
-PAGE_GAUGES: tuple[PageGauge, ...] = (DCGM, TRITON, VLLM, TEI, SGLANG, LLAMACPP, INFINITY)
+PAGE_GAUGES: tuple[PageGauge, ...] = (DCGM, TRITON, VLLM, TEI, SGLANG, LLAMACPP, INFINITY, RAYEMBED)
 
 MEASURES: dict[str, str] = {kind.source: kind.measures for kind in CARD_GAUGES} | {
     source: what for kind in PAGE_GAUGES for source, what in kind.measures.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,10 @@ class Encoded:
 
 
 class Backend(Protocol):
-    """A loaded model. `encode` is called from one thread at a time."""
+    """A loaded model, in two steps, so that texts of several requests can share one step of the model.
+
+    The first step may run in any number of threads, the second in `lanes` of them at a time.
+    """
 
     @property
     def name(self) -> str:
@@ -39,8 +44,31 @@ class Backend(Protocol):
     def matryoshka(self) -> bool:
         """Whether the first elements of a vector, brought back to unit length, are a usable shorter vector."""
 
-    def encode(self, texts: list[str]) -> Encoded:
-        """One vector a text, in order. A text's vector does not depend on its neighbours beyond rounding."""
+    @property
+    def batch_tokens(self) -> int:
+        """As many tokens, padding included, fill the device; more at once bring nothing."""
+
+    @property
+    def lanes(self) -> int:
+        """So many batches at a time keep the device busy: one computes, the others are on their way."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[Ids]:
+        """What the model reads of each text, in order, its special tokens included: int32[tokens]."""
+
+    def embed(self, rows: Sequence[Ids]) -> Vectors:
+        """float32[n, dim] of unit length, in order, in one batch. A row's vector does not depend on its neighbours
+        beyond rounding."""
+
+
+def encode(backend: Backend, texts: Sequence[str]) -> Encoded:
+    """Both steps for these texts alone, in one batch."""
+    rows = backend.tokenize(texts)
+    return Encoded(backend.embed(rows), counts(rows))
+
+
+def counts(rows: Sequence[Ids]) -> Counts:
+    """Tokens of each row."""
+    return np.fromiter(map(len, rows), np.int64, len(rows))
 
 
 def unit_rows(vectors: Vectors) -> Vectors:

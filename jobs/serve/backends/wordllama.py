@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from actors.errors import UserError
-from jobs.serve.backends.base import Encoded, Vectors, unit_rows
+from jobs.serve.backends.base import Ids, Vectors, unit_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +25,26 @@ class WordLlamaBackend:
     name: ClassVar[str] = "wordllama-l2-supercat-256"
     max_tokens: ClassVar[None] = None
     matryoshka: ClassVar[bool] = True
+    batch_tokens: ClassVar[int] = 1 << 14  # a few milliseconds of work
+    lanes: ClassVar[int] = 1
 
     @property
     def dim(self) -> int:
         return int(self.table.shape[1])
 
-    def encode(self, texts: list[str]) -> Encoded:
-        """float32[n, 256] of unit length; a text without tokens gets the equal-elements vector of `unit_rows`."""
-        sums = np.empty((len(texts), self.dim), np.float32)
-        tokens = np.empty(len(texts), np.int64)
-        for row, encoding in enumerate(self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)):
-            ids = encoding.ids
-            tokens[row] = len(ids)
-            sums[row] = self._sum(ids)
-        return Encoded(unit_rows(sums), tokens)
+    def tokenize(self, texts: Sequence[str]) -> list[Ids]:
+        """A text of nothing that the model knows has no tokens."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
-    def _sum(self, ids: list[int]) -> Vectors:
+    def embed(self, rows: Sequence[Ids]) -> Vectors:
+        """float32[n, 256] of unit length; a row without tokens gets the equal-elements vector of `unit_rows`."""
+        sums = np.empty((len(rows), self.dim), np.float32)
+        for place, ids in enumerate(rows):
+            sums[place] = self._sum(ids)
+        return unit_rows(sums)
+
+    def _sum(self, ids: Ids) -> Vectors:
         # A book-long text would gather gigabytes; counting each token first needs no more than the table.
         if len(ids) > len(self.table):
             counts = np.bincount(ids, minlength=len(self.table)).astype(np.float32)

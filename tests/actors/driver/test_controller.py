@@ -357,6 +357,17 @@ def test_what_waits_at_a_server_is_what_was_read_last() -> None:
     assert [(line["queue"], line["queue_running"]) for line in controller.tick(1.2)] == [(7, 4), (None, None)]
 
 
+def test_what_embedders_know_of_their_own_texts_counts_together_where_nobody_can_look() -> None:
+    controller = Controller({URL: Steps()})
+    controller.report(report("a", counted(queue=QueueSample(7, 4, "tei-headers", 0.9, own=True))), 1.0)
+    controller.report(report("b", counted(queue=QueueSample(5, 1, "tei-headers", 0.1, own=True))), 1.0)
+    for now, queue in ((1.0, (12, 5)), (1.5, (40, 3))):
+        controller.tick(now - 0.1)
+        (line,) = controller.tick(now)
+        assert (line["queue"], line["queue_running"]) == queue
+        controller.report(report("c", counted(queue=QueueSample(40, 3, "tei", 0.5))), now)
+
+
 def test_the_steady_state_of_the_gpu_begins_after_the_ramp() -> None:
     controller = Controller({URL: Steps()})
     for second in range(1, 60):
@@ -397,27 +408,24 @@ def test_no_gpu_anywhere_is_none() -> None:
     assert (line["gpu_util"], line["gpu_source"]) == (None, None)
 
 
-def test_the_shares_of_time_are_of_the_embedders_time() -> None:
+def test_a_telemetry_line_and_the_status_say_what_holds_the_job_back() -> None:
     controller = Controller({URL: Steps()})
-    for second in (10.0, 20.0):
+    for step in range(25):
+        spent = float(step)
         for name in "ab":
-            spent = second - 10.0
             controller.report(
-                report(
-                    name,
-                    starved_s=spent / 2,
-                    write_wait_s=spent / 5,
-                    cpu_s=7.0 + spent / 4,
-                    loop_s=spent / 4,
-                    uptime_s=spent,
-                    window_rows=30,
-                ),
-                second,
+                report(name, starved_s=spent / 2, cpu_s=7.0 + spent, uptime_s=spent, window_rows=30, open_rows=5),
+                10.0 + spent,
             )
-        controller.tick(second)
+        lines = controller.tick(10.0 + spent)
+        assert all(line["bound_by"] == ("input" if spent >= 10 else None) for line in lines)
     status = controller.status()
-    assert (status.starved_share, status.write_wait_share, status.loop_share) == (0.5, 0.2, 0.25)
-    assert (status.cpu_s, status.window_rows, status.embedders) == (19.0, 60, 2)
+    assert status.recently
+    assert status.recently.bound_by == status.verdict.bound_by == "input"
+    assert "50%" in status.verdict.told
+    assert lines[0]["advice"] == status.recently.advice
+    assert (lines[0]["window_rows"], lines[0]["open_rows"]) == (60, 10)
+    assert (status.cpu_s, status.window_rows, status.embedders) == (62.0, 60, 2)
 
 
 def test_rates_follow_what_is_delivered() -> None:
@@ -440,7 +448,7 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
     refusals = (Failure(0.0, "overloaded", 1, 10, 10, None, None),)
     queue = QueueSample(40, 3, "vllm", 0.5)
     endpoint = counted(URL, inflight=2, completions=answers, failures=refusals, queue=queue)
-    controller.report(report("a", endpoint, window_rows=70), 10.5)
+    controller.report(report("a", endpoint, window_rows=70, open_rows=3), 10.5)
     lines = controller.tick(10.5)
     assert [line["endpoint"] for line in lines] == [URL, OTHER]
     assert lines[0] == {
@@ -458,11 +466,14 @@ def test_a_telemetry_line_has_what_the_interface_promises() -> None:
         "queue": 40,
         "queue_running": 3,
         "window_rows": 70,
+        "open_rows": 3,
         "p50_ms": 50.5,
         "p99_ms": 99.0,
         "truncated": 0,
         "errors": {"overloaded": 1},
         "decision": "step 1",
+        "bound_by": None,
+        "advice": None,
     }
     assert (lines[1]["limit"], lines[1]["p50_ms"], lines[1]["errors"]) == (3, None, {})
     assert msgspec.json.decode(msgspec.json.encode(lines)) == lines
@@ -480,16 +491,8 @@ def test_one_that_is_leaving_gives_its_share_to_the_others_at_once() -> None:
     assert status.wanted == {"n": 1}
 
 
-def test_when_all_are_leaving_their_shares_are_still_known() -> None:
-    controller = Controller({URL: Steps()})
-    controller.report(report("a", uptime_s=1.0), 10.0)
-    controller.tick(10.0)
-    controller.report(report("a", uptime_s=5.0, starved_s=1.0, leaving=True), 14.0)
-    controller.tick(14.0)
-    assert (controller.status().embedders, controller.status().starved_share) == (1, 0.2)
-
-
 def test_status_before_anything_was_heard() -> None:
     status = Controller({URL: Steps()}).status()
-    assert (status.embedders, status.loop_share, status.starved_share, status.window_rows) == (0, 0, 0, 0)
+    assert (status.embedders, status.window_rows, status.recently) == (0, 0, None)
+    assert "too soon" in status.verdict.told
     assert (status.endpoints[0].limit, status.endpoints[0].decision) == (8, "start")

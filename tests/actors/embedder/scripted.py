@@ -33,6 +33,7 @@ class Server:
         self.asked: list[list[str]] = []
         self.error_type = ""
         self.usage: int | None = None
+        self.headers = ""  # of its answers, each with its line's end
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -55,7 +56,9 @@ class Server:
                     ]
                     usage = {} if self.usage is None else {"usage": {"prompt_tokens": self.usage}}
                     body = msgspec.json.encode({"data": rows} | usage)
-                writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
+                more = self.headers.encode()
+                head = b"HTTP/1.1 %d X\r\n%scontent-length: %d\r\n\r\n" % (status, more, len(body))
+                writer.write(head + body)
         writer.close()
 
 

@@ -272,7 +272,7 @@ async def test_a_redirect_is_not_followed() -> None:
         b"HTTP/1.1 308 Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"
     ) as url:
         fault = await fault_of(url)
-    assert (fault.kind, fault.status) == (Kind.BAD_REQUEST, 308)
+    assert (fault.kind, fault.status, fault.detail) == (Kind.NOT_FOUND, 308, "it leads to http://127.0.0.1:1/")
 
 
 async def test_a_name_that_nobody_has_is_a_server_that_is_not_there_yet() -> None:

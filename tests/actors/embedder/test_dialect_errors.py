@@ -18,11 +18,14 @@ def fault(status: int, body: object = b"") -> Fault:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
+        (302, Kind.NOT_FOUND),
         (400, Kind.BAD_REQUEST),
         (401, Kind.AUTH),
+        (402, Kind.QUOTA),
         (403, Kind.AUTH),
         (404, Kind.NOT_FOUND),
         (408, Kind.TIMEOUT),
+        (409, Kind.TRANSPORT),
         (413, Kind.TOO_LARGE),
         (422, Kind.BAD_REQUEST),
         (424, Kind.BACKEND),
@@ -63,6 +66,13 @@ def test_what_smaller_requests_may_help_never_ends_a_job() -> None:
 )
 def test_the_detail_is_what_the_server_says_for_itself(body: object, detail: str) -> None:
     assert fault(400, body).detail == detail
+
+
+def test_an_address_that_leads_elsewhere_says_where() -> None:
+    found = errors.fault(
+        Reply(308, {"location": "https://b.example/v1/embeddings?secret=1"}, b"<html>Moved</html>")
+    )
+    assert (found.kind, found.detail) == (Kind.NOT_FOUND, "it leads to https://b.example/v1/embeddings")
 
 
 def test_a_body_that_repeats_the_whole_input_is_cut() -> None:

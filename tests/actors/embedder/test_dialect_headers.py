@@ -28,7 +28,9 @@ def test_retry_after_in_seconds(value: str, seconds: float) -> None:
     assert wait_s(retry_after=value) == seconds
 
 
-@pytest.mark.parametrize("value", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "2015-10-21", NO_YEAR])
+@pytest.mark.parametrize(
+    "value", ["", "soon", "nan", "inf", "Wed, 99 Oct 2015 07:28:00 GMT", "2015-10-21", NO_YEAR]
+)
 def test_a_retry_after_that_is_neither_seconds_nor_a_date_is_none(value: str) -> None:
     assert wait_s(retry_after=value) is None
     assert wait_s() is None

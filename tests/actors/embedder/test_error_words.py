@@ -76,6 +76,7 @@ OLLAMA: list[tuple[int, object, Kind, dict[str, Any]]] = [
     (499, {"error": "request canceled"}, Kind.TRANSPORT, {}),
     (500, {"error": "llama runner process has terminated: cudaMalloc failed: out of memory"}, Kind.BACKEND, {}),
     (400, {"error": "something of the runner's own"}, Kind.BAD_REQUEST, {}),
+    (400, {"error": "cudaMalloc failed: out of memory"}, Kind.BACKEND, {}),
 ]
 TRITON: list[tuple[int, object, Kind, dict[str, Any]]] = [
     (
@@ -110,13 +111,38 @@ OPENAI: list[tuple[int, object, Kind, dict[str, Any]]] = [
     (404, openai("no", "invalid_request_error", code="model_not_found"), Kind.NOT_FOUND, {}),
     (429, openai("Rate limit reached", "tokens", code="rate_limit_exceeded"), Kind.OVERLOADED, {}),
     (429, openai("quota", "insufficient_quota", code="insufficient_quota"), Kind.QUOTA, {}),
+    (429, openai("Your account is not active", "billing_not_active", code="billing_not_active"), Kind.QUOTA, {}),
+    (400, openai("Billing hard limit has been reached", "x", code="billing_hard_limit_reached"), Kind.QUOTA, {}),
     (500, openai("The server had an error", "server_error"), Kind.BACKEND, {}),
     (503, openai("Slow down", "server_error", code="slow_down"), Kind.OVERLOADED, {}),
     (503, openai("The server is overloaded", "server_error", code="server_is_overloaded"), Kind.OVERLOADED, {}),
 ]
+VOYAGE = (
+    "Request to model 'voyage-3-large' failed. The max allowed tokens per submitted batch is 120000. Your batch "
+    "has 160000 tokens after truncation. Please lower the number of tokens in the batch."
+)
+AZURE = (
+    "Too many inputs. The max number of inputs is 16.  We hope to increase the number of inputs per request soon."
+)
+DASHSCOPE = (
+    "<400> InternalError.Algo.InvalidParameter: Value error, batch size is invalid, it should not be larger than "
+    "10.: input.contents"
+)
+REPORTED: list[tuple[int, object, Kind, dict[str, Any]]] = [  # by users of hosted APIs
+    (400, {"detail": VOYAGE}, Kind.TOO_LARGE, {"fits": 0.75, "most_tokens": None}),
+    (
+        400,
+        {"id": "1", "message": "invalid request: total number of texts must be at most 96 - received 131"},
+        Kind.TOO_MANY_INPUTS,
+        {"most_rows": 96},
+    ),
+    (400, openai(AZURE, "invalid_request_error"), Kind.TOO_MANY_INPUTS, {"most_rows": 16}),
+    (400, openai(DASHSCOPE, "InvalidParameter"), Kind.TOO_MANY_INPUTS, {"most_rows": 10}),
+]
 OF_STATUS = {  # Cohere's client has a class for each, Voyage's pages name those from 429 on
     400: Kind.BAD_REQUEST,
     401: Kind.AUTH,
+    402: Kind.QUOTA,
     403: Kind.AUTH,
     404: Kind.NOT_FOUND,
     422: Kind.BAD_REQUEST,
@@ -135,7 +161,9 @@ HOSTED: list[tuple[int, object, Kind, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "kind", "more"), [*LLAMACPP, *OLLAMA, *TRITON, *OPENAI, *HOSTED])
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "more"), [*LLAMACPP, *OLLAMA, *TRITON, *OPENAI, *REPORTED, *HOSTED]
+)
 def test_what_a_server_says_is_understood(status: int, body: object, kind: Kind, more: dict[str, Any]) -> None:
     found = fault(status, body)
     assert (found.kind, found.status) == (kind, status)

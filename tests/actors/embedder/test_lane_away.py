@@ -137,3 +137,18 @@ async def test_a_limit_in_tokens_is_learnt_from_what_the_server_says() -> None:
         assert await deliver(lane, [f"{i:04d}" + "word" * 24 for i in range(64)]) == []
         assert [say(texts) == 200 for texts in server.asked] == [False] + [True] * (len(server.asked) - 1)
         lane.obey(Order(4, 1024, 1 << 20, version=1))
+
+
+@pytest.mark.parametrize("refusal", [(422, "batch size 40 > maximum allowed batch size 1"), (413, "too large")])
+async def test_a_limit_that_was_none_is_found_out(monkeypatch: pytest.MonkeyPatch, refusal: Said) -> None:
+    """As one server of several behind one address may say, or a text that is quoted."""
+    monkeypatch.setattr("actors.ceiling.AGAIN_S", 0.0)
+    monkeypatch.setattr("actors.ceiling.SOON_S", 0.0)
+    said = iter([refusal])
+    rows = [f"{i:04d}" * 25 for i in range(40)]
+    async with lane_to(lambda _: next(said, 200)) as (lane, server):
+        for _ in range(8):
+            assert await deliver(lane, rows) == []
+    sizes = [len(texts) for texts in server.asked]
+    assert (sizes[0], sizes[-1]) == (40, 40)
+    assert min(sizes) < 40

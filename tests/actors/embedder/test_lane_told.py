@@ -35,9 +35,22 @@ async def test_texts_that_the_server_has_cut_are_counted_where_it_cuts() -> None
             assert lane.report().truncated == truncated
 
 
-@pytest.mark.parametrize(("usage", "tokens"), [(60, 60), (10**12, 200), (-5, 200), (0, 200)])
+@pytest.mark.parametrize(
+    ("usage", "tokens"), [(60, 60), (10**12, 200), (20_000, 200), (-5, 200), (0, 200), (9, 200)]
+)
 async def test_a_count_of_tokens_that_cannot_be_is_no_count(usage: int, tokens: int) -> None:
     async with lane_to(lambda _: 200) as (lane, server):
         server.usage = usage
         await deliver(lane, [f"{i:080d}" for i in range(10)])
         assert lane.report().tokens == tokens
+
+
+async def test_texts_that_the_server_has_cut_tell_nothing_of_a_token_s_length() -> None:
+    async with lane_to(lambda _: 200, limits=Limits(tokens_per_text=100), cuts=True) as (lane, server):
+        server.usage = 1000
+        await deliver(lane, [f"{i:04d}" * 500 for i in range(10)])
+        assert lane._window.bytes_per_token == 4
+        assert lane.report().tokens == 1000
+        server.usage = 30
+        await deliver(lane, [f"{i:040d}" for i in range(10)])
+        assert lane._window.bytes_per_token > 4

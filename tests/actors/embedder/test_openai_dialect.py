@@ -120,9 +120,19 @@ def test_floats_and_base64_may_be_mixed_and_fields_unknown_to_us_are_ignored() -
     np.testing.assert_array_equal(answer(body, 2).vectors, [[1, 2.5], [3, 4]])
 
 
-@pytest.mark.parametrize("usage", [{}, {"usage": None}, {"usage": {}}, {"usage": {"prompt_tokens": 0}}])
-def test_tokens_are_unknown_when_the_server_does_not_count(usage: dict[str, Any]) -> None:
-    assert answer(reply([[1.0]], **usage), 1).tokens is None
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": None}, {"prompt_tokens": "7"}, [7]]
+)
+@pytest.mark.parametrize("rows", [[[1.0]], [base64_of([1.0])], [[1.0], base64_of([2.0])]])
+def test_a_count_of_tokens_that_is_none_costs_no_vector(usage: object, rows: list[Any]) -> None:
+    assert answer(reply(rows), len(rows)).tokens is None
+    got = answer(reply(rows, usage=usage), len(rows))
+    assert (got.tokens, got.vectors.shape) == (None, (len(rows), 1))
+
+
+def test_tokens_may_be_counted_in_floats_and_only_in_total() -> None:
+    assert answer(reply([[1.0]], usage={"prompt_tokens": 7.0}), 1).tokens == 7
+    assert answer(reply([[1.0]], usage={"total_tokens": 9}), 1).tokens == 9
 
 
 def test_vectors_can_be_written_to_and_do_not_hang_on_the_body() -> None:

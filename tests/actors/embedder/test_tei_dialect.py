@@ -161,8 +161,25 @@ def test_a_bare_list_of_vectors_and_the_header_with_its_tokens(header: str, toke
     assert got.tokens == tokens
 
 
-def test_without_the_header_the_tokens_are_not_known() -> None:
-    assert answered(b" [[1.0, 2.5e-1],\n[3, 4]] ", 2).tokens is None
+def test_without_the_headers_tokens_and_times_are_not_known() -> None:
+    got = answered(b" [[1.0, 2.5e-1],\n[3, 4]] ", 2)
+    assert (got.tokens, got.queued_s, got.worked_s) == (None, None, None)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_how_long_texts_waited_is_told_on_both_routes(own: bool) -> None:
+    data = [{"index": i, "embedding": base64_of(row)} for i, row in enumerate(ROWS)]
+    body = msgspec.json.encode(ROWS.tolist() if own else {"data": data, "usage": {"prompt_tokens": 9}})
+
+    def told(queue: str, inference: str) -> tuple[float | None, float | None]:
+        headers = httpx.Headers({"X-Queue-Time": queue, "X-Inference-Time": inference})
+        got = finished(DIALECT.answer(Reply(200, headers, body), 3))
+        np.testing.assert_array_equal(got.vectors, ROWS)
+        return got.queued_s, got.worked_s
+
+    assert told("250", "31") == (0.25, 0.031)
+    assert told("0", "31") == (0.0, 0.031)
+    assert told("soon", "31") == (None, None)
 
 
 @pytest.mark.parametrize(

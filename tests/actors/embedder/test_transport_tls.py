@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.actors.embedder.talking import Run, client_with, in_both_loops, request
+from tests.actors.embedder.talking import Run, client_with, in_both_loops, request, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
 
@@ -67,7 +67,9 @@ def test_answers_over_tls(run: Run, pem: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @in_both_loops
 def test_a_certificate_that_nobody_vouches_for(run: Run, pem: Path) -> None:
-    with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+    with pytest.raises(
+        httpx.ConnectError, match=r"certificate verify failed: self-signed certificate; SSL_CERT_FILE"
+    ):
         run(_replies(pem, True))
 
 
@@ -75,3 +77,17 @@ def test_a_certificate_for_another_name(pem: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with pytest.raises(httpx.ConnectError, match=r"not valid for '127\.0\.0\.1'"):
         asyncio.run(_replies(pem, True, host="127.0.0.1"))
+
+
+@in_both_loops
+def test_a_server_that_does_not_speak_tls(run: Run) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+    async def ask() -> None:
+        async with serving(talk) as server, client_with() as client:
+            await client.get(server.url.replace("http://", "https://"))
+
+    with pytest.raises(httpx.ConnectError, match="does not speak TLS"):
+        run(ask())

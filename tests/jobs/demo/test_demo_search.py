@@ -11,6 +11,7 @@ import pytest
 from actors.errors import UserError
 from jobs.demo.search import SAMPLE_QUERIES, Hit, nearest
 from jobs.serve.backends import load_backend
+from jobs.serve.backends.base import encode
 
 
 def write_part(path: Path, ids: list[Any], vectors: np.ndarray) -> None:
@@ -67,10 +68,10 @@ def test_refusals_name_the_folder(tmp_path: Path) -> None:
 def test_sample_queries_find_what_they_mean(tmp_path: Path, corpus: Path) -> None:
     table = pq.read_table(corpus)
     model = load_backend("wordllama")
-    vectors = model.encode(table["text"].to_pylist()).vectors
+    vectors = encode(model, table["text"].to_pylist()).vectors
     write_part(tmp_path / "part-0.parquet", table["id"].to_pylist(), vectors)
     waiting, weekday, timer = (
-        [hit.id for hit in nearest(tmp_path, model.encode([query]).vectors[0], 5)] for query in SAMPLE_QUERIES
+        [hit.id for hit in nearest(tmp_path, encode(model, [query]).vectors[0], 5)] for query in SAMPLE_QUERIES
     )
     assert {"subprocess.Popen.wait", "multiprocessing.process.BaseProcess.join"} < set(waiting)
     assert weekday[0] == "calendar.weekday"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from jobs.serve.app import create_app
-from jobs.serve.backends import Backend, Encoded
+from jobs.serve.backends import Backend
+from jobs.serve.backends.base import Ids, Vectors, encode
+from jobs.serve.engine import Engine
 
 NAME = "wordllama-l2-supercat-256"
 TEXTS = [
@@ -33,8 +35,8 @@ async def client(wordllama: Backend) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def client_of(backend: Backend, api_key: str | None = None) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_app(backend, api_key), raise_app_exceptions=False)
+def client_of(backend: Backend, api_key: str | None = None, engine: Engine | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_app(backend, api_key, engine), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://server")
 
 
@@ -83,7 +85,7 @@ async def test_envelope_of_a_reply(client: httpx.AsyncClient) -> None:
 
 async def test_usage_counts_tokens(client: httpx.AsyncClient, wordllama: Backend) -> None:
     reply = (await client.post("/v1/embeddings", json={"input": TEXTS})).json()
-    counted = int(wordllama.encode(TEXTS).tokens.sum())
+    counted = int(encode(wordllama, TEXTS).tokens.sum())
     assert reply["usage"] == {"prompt_tokens": counted, "total_tokens": counted}
     assert len(TEXTS) < counted < sum(map(len, TEXTS))
 
@@ -203,13 +205,18 @@ class Waiting:
     dim: int = 2
     max_tokens: int | None = 8
     matryoshka: bool = False
+    batch_tokens: int = 4
+    lanes: int = 1
 
-    def encode(self, texts: list[str]) -> Encoded:
+    def tokenize(self, texts: Sequence[str]) -> list[Ids]:
+        return [np.full(1, text == "fail", np.int32) for text in texts]
+
+    def embed(self, rows: Sequence[Ids]) -> Vectors:
         self.started.set()
-        if "fail" in texts:
+        if any(row[0] for row in rows):
             raise MemoryError("no memory left on the device")
         assert self.go.wait(30)
-        return Encoded(np.array([[0.6, 0.8]] * len(texts), np.float32), np.ones(len(texts), np.int64))
+        return np.array([[0.6, 0.8]] * len(rows), np.float32)
 
 
 async def test_the_server_answers_while_the_model_works() -> None:

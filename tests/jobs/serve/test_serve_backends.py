@@ -9,18 +9,19 @@ import pytest
 
 from actors.errors import UserError
 from jobs.serve.backends import Backend, load_backend
-from jobs.serve.backends.base import unit_rows
+from jobs.serve.backends.base import encode, unit_rows
 
 
 def test_related_texts_are_nearer_than_unrelated_ones(wordllama: Backend) -> None:
-    wait, child, cake = wordllama.encode(
-        ["wait for a process to end", "block until the child process terminates", "bake a chocolate cake"]
+    wait, child, cake = encode(
+        wordllama,
+        ["wait for a process to end", "block until the child process terminates", "bake a chocolate cake"],
     ).vectors
     assert wait @ child > wait @ cake + 0.2
 
 
 def test_types_and_shapes(wordllama: Backend) -> None:
-    encoded = wordllama.encode(["one", "two words"])
+    encoded = encode(wordllama, ["one", "two words"])
     assert encoded.vectors.dtype == np.float32
     assert encoded.vectors.shape == (2, wordllama.dim)
     assert encoded.tokens.dtype == np.int64
@@ -28,7 +29,7 @@ def test_types_and_shapes(wordllama: Backend) -> None:
 
 
 def test_a_text_without_tokens_gets_a_unit_vector(wordllama: Backend) -> None:
-    encoded = wordllama.encode(["", "a text", ""])
+    encoded = encode(wordllama, ["", "a text", ""])
     assert encoded.tokens.tolist()[::2] == [0, 0]
     np.testing.assert_allclose(np.linalg.norm(encoded.vectors, axis=1), 1.0, atol=1e-6)
     assert np.array_equal(encoded.vectors[0], encoded.vectors[2])
@@ -37,7 +38,7 @@ def test_a_text_without_tokens_gets_a_unit_vector(wordllama: Backend) -> None:
 def test_a_text_past_the_counting_threshold_has_the_vector_of_its_mean(wordllama: Backend) -> None:
     # 40,000 tokens take the counting way, 10 the gathering way; repeating a text does not move its mean.
     short, long = "the cat and the dog and the bird", " ".join(["the cat and the dog and the bird"] * 5000)
-    encoded = wordllama.encode([short, long])
+    encoded = encode(wordllama, [short, long])
     assert encoded.tokens[1] > 32_000
     np.testing.assert_allclose(encoded.vectors[0], encoded.vectors[1], atol=1e-4)
 

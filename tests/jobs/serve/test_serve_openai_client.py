@@ -11,6 +11,7 @@ import pytest
 
 from jobs.serve.app import create_app
 from jobs.serve.backends import Backend
+from jobs.serve.backends.base import encode
 from tests.servers.in_thread import serving
 
 TEXTS = ["The cat sat on the mat.", "日本語のテキスト 🙂", "x"]
@@ -34,7 +35,7 @@ def client_of(url: str, key: str = KEY) -> openai.OpenAI:
 
 
 def expected(wordllama: Backend) -> np.ndarray:
-    return wordllama.encode(TEXTS).vectors
+    return encode(wordllama, TEXTS).vectors
 
 
 def test_vectors_as_the_client_asks_for_them_unsaid(client: openai.OpenAI, wordllama: Backend) -> None:
@@ -46,7 +47,7 @@ def test_vectors_as_the_client_asks_for_them_unsaid(client: openai.OpenAI, wordl
     assert all(type(value) is float for value in answer.data[0].embedding)
     rows = np.array([item.embedding for item in answer.data], np.float32)
     np.testing.assert_array_equal(rows, expected(wordllama))
-    assert answer.usage.prompt_tokens == answer.usage.total_tokens == wordllama.encode(TEXTS).tokens.sum()
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == encode(wordllama, TEXTS).tokens.sum()
 
 
 def test_base64_is_what_went_over_the_wire(client: openai.OpenAI, wordllama: Backend) -> None:
@@ -124,4 +125,4 @@ async def test_many_requests_at_a_time(url: str, wordllama: Backend) -> None:
             *(client.embeddings.create(model=wordllama.name, input=[str(i)]) for i in range(50))
         )
     rows = np.array([answer.data[0].embedding for answer in answers], np.float32)
-    np.testing.assert_allclose(rows, wordllama.encode([str(i) for i in range(50)]).vectors, atol=1e-6)
+    np.testing.assert_allclose(rows, encode(wordllama, [str(i) for i in range(50)]).vectors, atol=1e-6)

@@ -13,6 +13,7 @@ import pytest
 from actors.errors import UserError
 from jobs.serve.app import create_app
 from jobs.serve.backends import Backend, load_backend
+from jobs.serve.backends.base import encode
 
 TEXTS = ["a short text", "b", "a much longer text than the others " * 20, "the end"]
 LIMIT = 16
@@ -69,22 +70,22 @@ def test_what_it_says_of_itself(tiny: Backend) -> None:
 def test_vectors_are_those_of_the_library(tiny: Backend, folder: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     expected = library.SentenceTransformer(str(folder), device="cpu").encode(TEXTS, normalize_embeddings=True)
-    np.testing.assert_allclose(tiny.encode(TEXTS).vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(encode(tiny, TEXTS).vectors, expected, atol=1e-5)
 
 
 def test_batch_agrees_with_single_and_is_of_unit_length(tiny: Backend) -> None:
-    batch = tiny.encode(TEXTS)
+    batch = encode(tiny, TEXTS)
     assert batch.vectors.dtype == np.float32
     for row, text in enumerate(TEXTS):
-        np.testing.assert_allclose(tiny.encode([text]).vectors[0], batch.vectors[row], atol=1e-5)
+        np.testing.assert_allclose(encode(tiny, [text]).vectors[0], batch.vectors[row], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(batch.vectors, axis=1), 1.0, atol=1e-5)
 
 
 def test_tokens_count_what_was_read(tiny: Backend) -> None:
-    tokens = tiny.encode(TEXTS).tokens
+    tokens = encode(tiny, TEXTS).tokens
     assert tokens[1] == 3  # [CLS] b [SEP]
     assert tokens[2] == LIMIT
-    cut = tiny.encode([TEXTS[2], TEXTS[2] + "and more"]).vectors
+    cut = encode(tiny, [TEXTS[2], TEXTS[2] + "and more"]).vectors
     np.testing.assert_allclose(cut[0], cut[1], atol=1e-5)
 
 
@@ -95,7 +96,7 @@ async def test_served(tiny: Backend) -> None:
         assert (model["id"], model["max_model_len"], model["n_embd"]) == ("tiny-bert", LIMIT, 32)
         reply = (await client.post("/v1/embeddings", json={"input": TEXTS})).json()
         assert len(reply["data"]) == len(TEXTS)
-        assert reply["usage"]["prompt_tokens"] == int(tiny.encode(TEXTS).tokens.sum())
+        assert reply["usage"]["prompt_tokens"] == int(encode(tiny, TEXTS).tokens.sum())
         refused = await client.post("/v1/embeddings", json={"input": "a", "dimensions": 16})
         assert refused.status_code == 400
 

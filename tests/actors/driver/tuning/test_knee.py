@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.ceiling import AGAIN_S, SOON_S
 from actors.driver.tuning.base import Bounds, Setting
 from actors.driver.tuning.knee import ENOUGH_S, START, Knee
 from tests.actors.driver.tuning.ground import Ground, failure
@@ -52,6 +53,14 @@ def test_a_413_without_a_name_halves_the_rows() -> None:
     assert ground.tick().setting.batch_rows == 45
 
 
+def test_a_limit_on_rows_that_was_none_is_found_out() -> None:
+    ground = started(Ground(Knee(Bounds(server_rows=1024)), flat))
+    ground.failures = [failure(ground.now, "too_many_inputs", most_rows=1)]
+    assert ground.tick().setting.batch_rows == 1
+    assert ground.run(AGAIN_S - 1).batch_rows == 1
+    assert ground.run(12 * SOON_S + 2).batch_rows >= 100  # as many as any request has
+
+
 def test_a_first_request_that_is_refused_alone_gets_fewer_texts() -> None:
     """TEI refuses for ever what has more texts than it has permits."""
     ground = Ground(Knee(Bounds()), flat, answers=False)
@@ -95,10 +104,23 @@ def test_a_plateau_at_low_utilisation_is_a_plateau() -> None:
 
 
 def test_a_stale_gauge_says_nothing() -> None:
-    stale = Ground(Knee(Bounds()), flat, busy=0.1, gauge_age_s=15)
-    blind = Ground(Knee(Bounds()), flat)
-    assert stale.run(30) == blind.run(30)
-    assert [each.reason for each in stale.decisions] == [each.reason for each in blind.decisions]
+    idle, busy = (Ground(Knee(Bounds()), flat, busy=share, gauge_age_s=15) for share in (0.1, 0.99))
+    assert idle.run(30) == busy.run(30)
+    assert [each.reason for each in idle.decisions] == [each.reason for each in busy.decisions]
+
+
+def test_where_it_may_be_a_hosted_api_more_are_in_flight_in_smaller_steps() -> None:
+    def limits(ground: Ground) -> set[int]:
+        return {each.setting.limit for each in ground.decisions if each.setting.limit > 8}
+
+    hosted, gauged, told = (
+        Ground(Knee(bounds), lambda setting: 50_000.0 * setting.limit, busy=busy)
+        for bounds, busy in ((Bounds(), None), (Bounds(), 0.5), (Bounds(server_requests_inflight=512), None))
+    )
+    for each in (hosted, gauged, told):
+        each.run(5)
+    assert min(limits(hosted)) == 12
+    assert min(limits(gauged) | limits(told)) == 16
 
 
 def test_trim_keeps_as_few_in_flight_as_hold_the_speed() -> None:
@@ -176,7 +198,7 @@ def test_failures_of_sizes_that_worked_cut_once_a_second() -> None:
     ground = Ground(Knee(Bounds()), grows_with_limit)
     ground.until("holding")
     limit, tokens = ground.setting.limit, ground.setting.batch_tokens
-    most = max(2, int(0.3 * limit))
+    most = int(0.7 * limit)
     for _ in range(4):
         ground.failures = [failure(ground.now, "backend", size=100)] * 80
         ground.tick()
@@ -185,6 +207,32 @@ def test_failures_of_sizes_that_worked_cut_once_a_second() -> None:
     assert 0.6 * most * tokens < max(each.limit * each.batch_tokens for each in settings) <= most * tokens
     settings = [ground.tick().setting for _ in range(400)]
     assert max(each.limit * each.batch_tokens for each in settings) > most * tokens
+
+
+def test_requests_that_fail_together_bound_what_waits_and_not_their_size() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit)
+    ground.until("holding")
+    limit, tokens = ground.setting.limit, ground.setting.batch_tokens
+    ground.answers = False  # while the batch fails
+    ground.run(0.5)
+    ground.failures = [failure(ground.now, "backend", size=100)] * 4
+    ground.tick()
+    ground.answers = True
+    assert ground.setting.limit == int(0.3 * limit)
+    settings = [ground.tick().setting for _ in range(200)]
+    assert max((each.limit - 1) * each.batch_tokens for each in settings) <= 0.5 * (limit - 1) * tokens
+    assert min(each.batch_tokens for each in settings) >= int(0.7 * tokens)  # a probe's
+
+
+def test_a_canary_that_fails_with_others_is_to_blame_alone() -> None:
+    ground = Ground(Knee(Bounds()), grows_with_limit, oom=20_000)
+    ground.until("out of memory")
+    limit, tokens = ground.setting.limit, ground.setting.batch_tokens
+    ground.failures = [failure(ground.now, "backend", size=100)] * 4
+    ground.failures.append(failure(ground.now, "backend", size=40_000, canary=9))
+    ground.answers = False
+    ground.tick()
+    assert (ground.setting.limit, ground.setting.batch_tokens) == (limit, tokens)
 
 
 def test_a_backend_that_fails_however_few_are_in_flight_does_not_fail_for_load() -> None:

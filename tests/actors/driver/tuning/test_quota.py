@@ -86,7 +86,7 @@ def test_of_tokens(first: float, burst_s: float, retry_after_s: float) -> None:
 @pytest.mark.parametrize(("burst_s", "retry_after_s"), [(1.0, 0.5), (2.0, 1.0), (5.0, 1.0), (10.0, 2.0)])
 def test_of_requests_which_then_are_larger(first: float, burst_s: float, retry_after_s: float) -> None:
     quota = Quota(8192, Rate(82_000, 10).times(first))
-    told = ask(quota, Bucket(Rate(1e9, 10), burst_s, retry_after_s), 90)
+    told = ask(quota, Bucket(Rate(1e9, 10), burst_s, retry_after_s), 120)
     assert (quota.in_tokens, quota.in_requests) == (False, True)
     assert quota.batch_tokens == LARGEST
     assert told.admitted.requests >= 0.9 * 10
