@@ -22,7 +22,7 @@ from tests.jobs.corpora import assert_right, read_out, texts, write_parquet
 from tests.servers.fixture import EmbeddingServer
 
 KEY, KEY_NAME = "not-to-be-seen-anywhere", "EMBEDDINGS_KEY"
-MOST_BYTES = 3 << 20  # of our code, unpacked; it goes up as a zip
+MOST_BYTES = 2 << 20  # of our code, unpacked; it goes up as a zip
 SLOW = ("--concurrency", "4", "--batch-size", "64")
 
 
