@@ -19,6 +19,7 @@ from jobs.admission import Node
 EVERY_S = 0.25
 HEAD_AWAY_S = 25.0  # it may restart; after a minute Ray ends this process without a word that helps
 NO_NODES_S = 10.0  # a control service that has just restarted may know of none for a moment
+_CLOSE_S = 1.0
 _HEAD = "node:__internal_head__"
 
 
@@ -27,15 +28,18 @@ class RayNodes:
 
     def __init__(self) -> None:
         self._nodes = _alive()
-        self._seen = self._any = time.monotonic()  # when there was an answer, and when it named a node
+        self._any = time.monotonic()  # when an answer named a node
+        # since when it asks in vain; not when the last answer came: this process may have been paused
+        self._asking: float | None = None
         self._look = ray.remote(_looker())
         self._ended = threading.Event()
-        threading.Thread(target=self._watch, name="nodes", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
+        self._thread.start()
 
     def alive(self) -> list[Node]:
         """As of the last look. Raises UserError when the head, or every node, has been away for a while."""
         now = time.monotonic()
-        if not self._ended.is_set() and now - self._seen > HEAD_AWAY_S:
+        if (since := self._asking) is not None and now - since > HEAD_AWAY_S and not self._ended.is_set():
             raise UserError(
                 f"the head of the Ray cluster has not answered for {HEAD_AWAY_S:.0f} s, so it is lost; start the "
                 f"cluster again and run the same command to go on",
@@ -48,6 +52,7 @@ class RayNodes:
     def close(self) -> None:
         """Look no more: what asks Ray after `ray.shutdown` starts another."""
         self._ended.set()
+        self._thread.join(_CLOSE_S)
 
     def ask(self, node: Node, question: Question) -> Any:
         place = NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -68,9 +73,14 @@ class RayNodes:
 
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_S) and ray.is_initialized():
-            self._nodes, self._seen = _alive(), time.monotonic()
+            self._asking = self._asking or time.monotonic()
+            try:
+                self._nodes = _alive()
+            except Exception:  # as long as the head restarts, each call may end in another way
+                continue
+            self._asking = None
             if self._nodes:
-                self._any = self._seen
+                self._any = time.monotonic()
 
 
 def _alive() -> list[Node]:
