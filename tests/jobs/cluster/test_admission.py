@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,3 +187,19 @@ def test_of_many_files_some_from_everywhere_are_opened(job: tuple[Plan, JobSpec]
     assert (len(chosen), chosen[0].name, chosen[-1].name) == (FILES, "0", "999")
     assert len({file.name for file in chosen}) == FILES
     assert spread(files[:3]) == tuple(files[:3])
+
+
+def test_a_node_without_our_code_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is asked with travels without any of our modules."""
+    from ray import cloudpickle
+
+    from jobs.nodes import _looker
+
+    sent = cloudpickle.dumps(_looker())
+    for name in ("jobs", "jobs.nodes", "actors", "actors.node_check"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (said,) = cloudpickle.loads(sent)(b"a question")
+    assert said.startswith("cannot import rayembed (")
+    monkeypatch.undo()
+    (said,) = cloudpickle.loads(sent)(pickle.dumps("not a question"))
+    assert said.startswith("has another rayembed than the job (")
