@@ -117,10 +117,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The queue's answer. `finished` means that every part asked for is durable."""
+    """The queue's answer. `finished` means that every part asked for is durable; the next claim comes not before
+    `soon_s`."""
 
     leases: tuple[Lease, ...]
     finished: bool
+    soon_s: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,20 @@
 """How a job grows: 1, 2, 4, 8 embedders on 1 to 4 machines, against a simulated server that grows with them.
 
-    python scripts/bench_scale.py [--sizes 1 2 4 8] [--seconds 20] [--json FILE]
+    python scripts/bench_scale.py [--sizes 1 2 4 8] [--seconds 30] [--json FILE]
 
-Real `ray start` machines (all on this one), a real `rayembed run`. A GPU of the simulated server embeds 320 texts a
+Real `ray start` machines (all on this one), a real `rayembed run`. A GPU of the simulated server embeds 80 texts a
 second, so slowly that all of it runs on two cores, and there is one for each embedder. Rows a second are the
 server's own count, once the limit is reached. What queue and driver cost is their processes' CPU time over the
-calls that Ray has counted in them; from that, and from a ledger and a controller of 1,000 and 4,000 embedders in
-this process, follows on paper at what size either would fill its core.
+calls that Ray has counted in them. At last both are asked by 1,000 embedders as fast as they can answer; from that
+follows on paper at what size either would fill its core.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,34 +23,41 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import psutil
+os.environ.update(RAY_AUTH_MODE="disabled", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")  # Ray reads them when it is imported
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from actors.driver.controller import REPORT_S, REPORTS_PER_S, Controller  # noqa: E402
-from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds  # noqa: E402
-from actors.messages import Claim, Completion, EndpointReport, PartDone, Report, SourceFile  # noqa: E402
-from actors.queue.ledger import Ledger  # noqa: E402
+from actors.driver.actor import DriverActor  # noqa: E402
+from actors.driver.controller import REPORT_S, REPORTS_PER_S  # noqa: E402
+from actors.driver.telemetry import stamp  # noqa: E402
+from actors.driver.tuning import Bounds  # noqa: E402
+from actors.messages import Claim, Completion, Endpoint, EndpointReport, PartDone, Report, SourceFile  # noqa: E402
+from actors.queue.actor import QueueActor  # noqa: E402
+from actors.queue.ledger import CLAIMS_PER_S  # noqa: E402
 from actors.queue.plan import Plan  # noqa: E402
 from tests.jobs.cluster.machines import Machine, Machines, machines  # noqa: E402
 from tests.servers.gpu.fixture import GpuServer  # noqa: E402
 
 MACHINES = {1: 1, 2: 1, 4: 2, 8: 4}
-BATCH_ROWS, BATCH_S = 64, 0.2
+BATCH_ROWS, BATCH_S = 64, 0.8
 IN_FLIGHT = 3  # requests for each GPU
 RAMP_S = 6.0
 COUNTS_S = 1.0  # between two of Ray's own counts of calls
-CALLS_PER_S = 2500  # that an asynchronous actor takes, whatever it does
-POOLS = 1000, 4000
+POOL, CALLERS, AT_ONCE = 1000, 2, 32  # embedders, processes that speak for them, calls under way of each of these
+FLOOD_S = 8.0
+PART_ROWS = 1 << 16
+URL = "http://one"
+AT_THE_HEAD: dict[str, Any] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +81,9 @@ class Row:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     arguments.add_argument("--sizes", type=int, nargs="+", choices=list(MACHINES), default=list(MACHINES))
-    arguments.add_argument("--seconds", type=float, default=20.0, help="of steady state, at each size")
+    arguments.add_argument("--seconds", type=float, default=30.0, help="of steady state, at each size")
     arguments.add_argument("--json", type=Path, help="also write the table here")
     given = arguments.parse_args()
-    os.environ.update(RAY_AUTH_MODE="disabled", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     rows: list[Row] = []
     try:
@@ -87,9 +95,9 @@ def main() -> None:
                     cluster.join(f"127.0.0.{len(cluster.all) + 1}")
                 rows.append(measure(cluster, head, folder, size, given.seconds))
                 show(rows[-1], rows[0])
+            on_paper(rows, cluster.address)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    on_paper(rows[-1])
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
@@ -116,7 +124,7 @@ def measure(cluster: Machines, head: Machine, folder: Path, size: int, seconds: 
     capacity = size * BATCH_ROWS / BATCH_S
     corpus = write_corpus(folder / f"{size}.parquet", int(capacity * (seconds + RAMP_S) * 1.5))
     with GpuServer("one", **profile) as server, job(cluster, corpus, server.url, size):
-        while server.stats()["texts"] < 20 * BATCH_ROWS * size:
+        while server.stats()["texts"] < 4 * BATCH_ROWS * size:
             time.sleep(0.1)
         time.sleep(RAMP_S)
         actors = {kind: Actor(head, kind, cluster.folder) for kind in ("QueueActor", "DriverActor")}
@@ -163,7 +171,7 @@ class Actor:
         return Use((self._counted() - self._calls) / seconds, (self._spent_s() - self._cpu_s) / seconds)
 
     def _spent_s(self) -> float:
-        times: psutil._common.pcputimes = self._process.cpu_times()
+        times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def _counted(self) -> int:
@@ -172,73 +180,113 @@ class Actor:
         return int(counts[-1]) if counts else 0
 
 
-def on_paper(largest: Row) -> None:
-    """At what size either actor would be full, from what a call costs."""
-    print("\nOn paper. CPU of one call, Ray's part included, in ms:", end=" ")
-    costs = {name: 1000 * use.cores / max(1e-9, use.calls_per_s) for name, use in _uses(largest)}
-    print(", ".join(f"{name} {cost:.2f}" for name, cost in costs.items()))
-    for pool in POOLS:
-        claim_us, report_us, tick_ms = claim_cost_us(pool), *report_cost_us(pool)
-        reports = min(pool / REPORT_S, REPORTS_PER_S)
-        claims = pool * largest.queue.calls_per_s / largest.embedders
-        print(
-            f"{pool:,} embedders: a claim {claim_us:.0f} us, a report {report_us:.0f} us, a tick {tick_ms:.1f} ms; "
-            f"{claims:,.0f} claims/s and {reports:,.0f} reports/s of {CALLS_PER_S:,} that an actor takes"
-        )
+def on_paper(rows: list[Row], address: str) -> None:
+    """At what size either actor would be full."""
+    import ray
+
+    first, last = rows[0], rows[-1]
+    more = max(1, last.embedders - first.embedders)
+    claims = (last.queue.calls_per_s - first.queue.calls_per_s) / more or 1.0
+    reports = (last.driver.calls_per_s - first.driver.calls_per_s) / more or 1 / REPORT_S
+    print(f"\nEach embedder more: {claims:.1f} claims/s, {reports:.1f} reports/s.")
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        for name, actor, callers, limit in (_queue(), _driver()):
+            began_s, began = ray.get(actor.cpu_seconds.remote()), time.monotonic()
+            calls = sum(ray.get([each.flood.remote(FLOOD_S) for each in callers]))
+            cpu_s, seconds = ray.get(actor.cpu_seconds.remote()) - began_s, time.monotonic() - began
+            cost_s = cpu_s / calls
+            print(
+                f"{name}: {calls / seconds:,.0f} calls/s of {POOL:,} embedders as fast as they could, "
+                f"{1e6 * cost_s:.0f} us of CPU each, so a core takes {1 / cost_s:,.0f} calls/s; "
+                f"asked no more than {limit:,} times a second in any pool, {limit * cost_s:.0%} of a core"
+            )
+    finally:
+        ray.shutdown()
 
 
-def _uses(row: Row) -> list[tuple[str, Use]]:
-    return [("queue", row.queue), ("driver", row.driver)]
+class Claimers:
+    """A share of the pool, each of which claims, works no time at all and claims again."""
+
+    def __init__(self, queue: Any, first: int) -> None:
+        self._queue = queue
+        self._held: dict[int, list[int]] = {i: [] for i in range(first, first + POOL // CALLERS)}
+        self._rounds = 0
+
+    async def flood(self, seconds: float) -> int:
+        """How many calls were answered."""
+        until = time.monotonic() + seconds
+        shares = [list(self._held)[i::AT_ONCE] for i in range(AT_ONCE)]
+        return sum(await asyncio.gather(*(self._ask(share, until) for share in shares)))
+
+    async def _ask(self, share: list[int], until: float) -> int:
+        calls = 0
+        while True:
+            for me in share:
+                if time.monotonic() > until:
+                    return calls
+                held, calls = self._held[me], calls + 1
+                done = tuple(PartDone(index, PART_ROWS, 0) for index in held[:1])
+                held[:1] = []
+                wanted = max(0, 4 - len(held)) * PART_ROWS
+                claim = Claim(f"{me}", "1", calls, tuple(held), done, wanted)
+                grant = await self._queue.claim.remote(claim)
+                held += [part.index for lease in grant.leases for part in lease.parts]
 
 
-def _cost_us(call: Callable[[int], object], times: int) -> float:
-    before = time.process_time()
-    for i in range(times):
-        call(i)
-    return (time.process_time() - before) / times * 1e6
+class Reporters:
+    """A share of the pool, each of which has four answers to tell of."""
+
+    def __init__(self, driver: Any, first: int) -> None:
+        self._driver = driver
+        self._names = range(first, first + POOL // CALLERS)
+
+    async def flood(self, seconds: float) -> int:
+        until = time.monotonic() + seconds
+        return sum(await asyncio.gather(*(self._tell(self._names[i::AT_ONCE], until) for i in range(AT_ONCE))))
+
+    async def _tell(self, share: Sequence[int], until: float) -> int:
+        answers = (Completion(0.0, 0.2, 64, 6400, 6400),) * 4
+        calls = turn = 0
+        while True:
+            turn += 1
+            counts = dict.fromkeys(("requests", "answers", "rows", "unique_texts", "tokens"), 4 * turn)
+            endpoint = EndpointReport(URL, 4, 4, retries=0, completions=answers, **counts)
+            for me in share:
+                if time.monotonic() > until:
+                    return calls
+                calls += 1
+                times = {"starved_s": 0.0, "cpu_s": 1.0 * turn, "write_wait_s": 0.0, "uptime_s": 1.0 * turn}
+                report = Report(f"{me:05d}", "1", f"{me // 4}", (endpoint,), window_rows=1, **times)
+                await self._driver.report.remote(report)
 
 
-def claim_cost_us(pool: int) -> float:
-    """Of the ledger alone, each embedder with a few parts of 65,536 rows, one of which is done with each."""
-    files = tuple(SourceFile(f"/in/{i}", f"{i}", "parquet", 1 << 20, 1, "0") for i in range(pool))
-    plan = Plan(files, 1 << 16, 1 << 60)
-    ledger = Ledger(plan, range(plan.parts), np.empty(0, np.int64), 0)
-    held: list[list[int]] = [[] for _ in range(pool)]
+def _queue() -> tuple[str, Any, list[Any], int]:
+    import ray
 
-    def claim(i: int) -> None:
-        me = i % pool
-        done = tuple(PartDone(index, 1 << 16, 0) for index in held[me][:1])
-        del held[me][:1]
-        wanted = max(0, 4 - len(held[me])) << 16
-        grant = ledger.claim(Claim(f"{me}", "1", i // pool, tuple(held[me]), done, wanted), i / pool)
-        held[me] += [part.index for lease in grant.leases for part in lease.parts]
-
-    return _cost_us(claim, 5 * pool)
+    files = tuple(SourceFile(f"/in/{i}", f"{i}", "parquet", 1 << 24, 1, "0") for i in range(10 * POOL))
+    actor = ray.remote(QueueActor).options(**AT_THE_HEAD).remote(Plan(files, PART_ROWS, 1 << 60), None, _folder())
+    return "queue", actor, _callers(Claimers, actor), CLAIMS_PER_S
 
 
-def report_cost_us(pool: int) -> tuple[float, float]:
-    """Of the controller alone: a report in us, a tick in ms; each embedder has had four answers since its last."""
-    controller = Controller({"http://one": POLICIES[DEFAULT_POLICY](Bounds(limit=4 * pool, batch_rows=64), None)})
-    since_last = (Completion(0.0, 0.2, 64, 6400, 6400),) * 4
-    spent: list[float] = []
+def _driver() -> tuple[str, Any, list[Any], int]:
+    import ray
 
-    def report(i: int) -> None:
-        me, turn = i % pool, i // pool
-        counts = dict.fromkeys(("requests", "answers", "rows", "unique_texts", "tokens"), 4 * turn)
-        endpoint = EndpointReport("http://one", 4, 4, retries=0, completions=since_last, **counts)
-        fields = {
-            "window_rows": 1,
-            "starved_s": 0.0,
-            "cpu_s": 1.0 * turn,
-            "write_wait_s": 0.0,
-            "uptime_s": 1.0 * turn,
-        }
-        controller.report(Report(f"{me:05d}", "1", f"{me // 4}", (endpoint,), **fields), i / REPORTS_PER_S)
+    one = Endpoint(URL, "m", "openai", None)
+    bounds = {URL: Bounds(limit=4 * POOL, batch_rows=64)}
+    actor = ray.remote(DriverActor).options(**AT_THE_HEAD).remote((one,), bounds, _folder(), stamp())
+    return "driver", actor, _callers(Reporters, actor), REPORTS_PER_S
 
-    for turn in range(4):
-        spent.append(_cost_us(lambda i, turn=turn: report(turn * pool + i), pool))
-        tick = _cost_us(lambda _, turn=turn: controller.tick((turn + 1) * pool / REPORTS_PER_S), 1)
-    return min(spent), tick / 1000
+
+def _callers(kind: type, actor: Any) -> list[Any]:
+    import ray
+
+    firsts = range(0, POOL, POOL // CALLERS)
+    return [ray.remote(kind).options(num_cpus=0.01).remote(actor, first) for first in firsts]
+
+
+def _folder() -> str:
+    return tempfile.mkdtemp(prefix="scale-out-")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from actors.messages import Claim, EndpointReport, Grant, JobSpec, Lease, PartDo
 
 BEAT_S = 1.0  # to the queue, at least; leases last many beats
 REPORT_S = 0.25
-SOON_S = 0.05  # between two claims, at least
 STOP_S = 3.0  # for the queue's answer when the job is told to stop
 MAX_OPEN_BYTES = 1 << 29  # of vectors in open parts, whatever the limits say
 KEPT_BYTES = 1 << 26  # of vectors of texts that repeated, when their parts are closed
@@ -147,7 +146,7 @@ class Embedder:
                 self._held.update(part.index for part in lease.parts)
                 self._unread_rows += sum(part.rows for part in lease.parts)
                 self._leases.put_nowait(lease)
-            await asyncio.sleep(SOON_S)
+            await asyncio.sleep(grant.soon_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S):
                     await self._wake.wait()

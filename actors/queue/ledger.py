@@ -17,6 +17,7 @@ from actors.messages import Claim, Grant, Lease, PartDone, QueueStatus
 from actors.queue.plan import Plan
 
 LEASE_S = 15.0  # several times an embedder's beat, and longer than a queue's restart
+SOON_S, CLAIMS_PER_S = 0.05, 1000  # between two claims of one embedder, at least; longer where there are many
 SILENT_S = 3.0  # after which the pool looks whether the holder is still there
 MAX_LEASE_PARTS = 16
 SECOND_LEASE_AFTER_S = 10.0
@@ -72,7 +73,7 @@ class Ledger:
             holder.sequence = claim.sequence
             self._reconcile(holder, claim.held, now)
             leases = self._lend(holder, claim.wanted_rows, now)
-            holder.answer = Grant(leases, self.finished)
+            holder.answer = Grant(leases, self.finished, max(SOON_S, len(self._holders) / CLAIMS_PER_S))
         return holder.answer
 
     def release(self, embedder: str) -> None:

@@ -110,6 +110,14 @@ def test_what_a_lost_embedder_holds_goes_back_before_its_deadline() -> None:
     assert ledger.status().leases_expired == 0
 
 
+def test_the_more_there_are_the_less_often_each_may_ask() -> None:
+    plan = plan_of(60)
+    ledger = ledger_of(plan)
+    grants = [ledger.claim(Worker(plan, f"{i}").claim(0), 0.0) for i in range(1500)]
+    assert (grants[0].soon_s, grants[-1].soon_s) == (0.05, 1.5)
+    assert grants[-1].soon_s < SILENT_S
+
+
 def test_a_part_that_goes_back_again_and_again_takes_no_more_memory() -> None:
     plan = plan_of(2)
     ledger = ledger_of(plan)
