@@ -21,3 +21,12 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def first_of(errors: BaseExceptionGroup[UserError]) -> UserError:
+    """What to tell the person when several tasks failed at the same time."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error

@@ -482,7 +482,7 @@ class JobSpec:
     `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
     `patience_s` is how long an endpoint may be away before the job gives up. `truncate`: texts that are too long
     for the model are cut, not rejected. `prompt` goes before each text. `reuse`: vectors that are there already.
-    `drain_s`: for what is in flight when the job is told to end.
+    `sink` is the kind of output. `drain_s`: for what is in flight when the job is told to end.
     """
 
     out: str
@@ -496,4 +496,5 @@ class JobSpec:
     truncate: bool = True
     prompt: str = ""
     reuse: Reuse | None = None
+    sink: str = "parquet"
     drain_s: float = 3.0

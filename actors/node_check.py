@@ -18,6 +18,7 @@ from actors.corpus.source import version_of
 from actors.corpus.storage import bare, open_input, reason, scheme_of
 from actors.errors import UserError
 from actors.messages import SourceFile
+from actors.output.store import publish_text, read_bytes, store_of
 
 FILES = 32  # of the input that a node opens; they are spread over all of it
 
@@ -73,16 +74,16 @@ def python() -> tuple[int, int]:
 
 def leave(out: str, name: str, text: str) -> None:
     """A note in OUT. Raises OSError."""
-    (Path(out) / name).write_text(text)
+    publish_text(store_of(out), name, text)
 
 
 def read(out: str, name: str) -> str:
     """A note in OUT. Raises OSError."""
-    return (Path(out) / name).read_text()
+    return read_bytes(store_of(out), name).decode()
 
 
 def remove(out: str, name: str) -> None:
-    (Path(out) / name).unlink(missing_ok=True)
+    store_of(out).remove(name)
 
 
 def _about_out(question: Question) -> str:

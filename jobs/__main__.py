@@ -41,6 +41,7 @@ class _Number(click.ParamType[int | str]):
 
 
 _COUNT, _AUTO = _Number(auto=False), _Number(auto=True)
+_PRICE = click.FloatRange(min=0)
 
 # option -> key of the settings; what was not given on the command line stays as the file or the default says
 _KEYS = {
@@ -64,6 +65,7 @@ _KEYS = {
     "limit": ("input.limit", "--limit"),
     "too_long": ("input.too_long", "--too-long"),
     "reuse": ("input.reuse", "--reuse"),
+    "unique_ids": ("input.unique_ids", "--unique-ids"),
     "prompt": ("vectors.prompt", "--prompt"),
     "prompt_name": ("vectors.prompt_name", "--prompt-name"),
     "dimensions": ("vectors.dimensions", "--dimensions"),
@@ -71,6 +73,7 @@ _KEYS = {
     "allow_mixed": ("vectors.allow_mixed", "--allow-mixed"),
     "text_files": ("input.text_files", "--text-files"),
     "dtype": ("output.dtype", "--dtype"),
+    "sink": ("output.sink", "--sink"),
     "address": ("ray.address", "--address"),
     "skip_bad_nodes": ("ray.skip_bad_nodes", "--skip-bad-nodes"),
 }
@@ -84,13 +87,14 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors.")
+@click.option("-o", "--out", metavar="OUT", help="Folder for the vectors, or a URL (s3://, gs://, az://).")
 @click.option("--endpoint", multiple=True, metavar="URL", help="Embedding server, with or without /v1; repeatable.")
 @click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: asked of the server]")
 @click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
 @click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
 @click.option("--text-column", metavar="COL", help="Column to embed.  [default: text]")
 @click.option("--id-column", metavar="COL", help="Column with the row's id.  [default: its position, from 0]")
+@click.option("--unique-ids", is_flag=True, default=None, help="Refuse input in which an id stands twice.")
 @click.option("--keep", multiple=True, metavar="COL", help="Column to copy into the output; repeatable.")
 @click.option("--async/--sync", "use_async", default=None, help="Many requests at once, or one.  [default: async]")
 @click.option(
@@ -126,6 +130,7 @@ def cli() -> None:
     type=click.Choice(["lines", "whole"]),
     help="In .txt files each line is a text, or the whole file is one.  [default: lines]",
 )
+@click.option("--sink", type=click.Choice(["parquet", "lance"]), help="Kind of output.  [default: parquet]")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -137,11 +142,22 @@ def cli() -> None:
     help="YAML settings.  [default: config/phase1_config.yaml if present]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done; send only a probe.")
+@click.option("--price-per-million-tokens", type=_PRICE, help="With --dry-run: what they cost there.")
+@click.option("--price-per-gpu-hour", type=_PRICE, help="With --dry-run: what the GPU of an endpoint costs.")
 @click.option("--status", "ask", is_flag=True, help="Say how the job that writes to OUT stands; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout.")
-def run(config: Path | None, dry_run: bool, ask: bool, as_json: bool, **given: Any) -> None:
+def run(
+    config: Path | None,
+    dry_run: bool,
+    price_per_million_tokens: float | None,
+    price_per_gpu_hour: float | None,
+    ask: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Embed a corpus: files, folders, patterns or URLs in, a folder of Parquet vectors out."""
     settings = _settings(config, given)
+    prices = price_per_million_tokens, price_per_gpu_hour
     if ask:
         from jobs.status import status
 
@@ -149,16 +165,21 @@ def run(config: Path | None, dry_run: bool, ask: bool, as_json: bool, **given: A
         print(found.shown(as_json))
         sys.exit(found.exit_code)
     if dry_run:
+        from jobs.dry_run import Prices
         from jobs.dry_run import dry_run as look
 
-        print(look(settings).shown(as_json))
+        print(look(settings, Prices(*prices)).shown(as_json))
         return
+    if prices != (None, None):
+        raise UserError("--price-per-million-tokens and --price-per-gpu-hour are for --dry-run; add that")
+    from actors.output.sinks import SINKS
     from jobs.run import run as embed
     from jobs.summary import in_words
 
     with _stdout_for_us_alone() as stdout:
         outcome = embed(settings)
-        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, Path(settings.output.path or ""))
+        place = SINKS[settings.output.sink].place(settings.output.path or "")
+        said = outcome.summary.to_json() if as_json else in_words(outcome.summary, place)
         print(said, file=stdout)
     if outcome.exit_code == INTERRUPTED:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -287,15 +308,36 @@ def compare(folder: Path, out: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("out", type=click.Path(path_type=Path))
-def verify(out: Path) -> None:
-    """Check an output folder; exit code 0 only if it is whole and right."""
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--unique-ids", is_flag=True, help="An id that stands twice is a problem, also where the input has it."
+)
+@click.option(
+    "--endpoint", multiple=True, metavar="URL", help="Embed a sample again there, and compare; repeatable."
+)
+@click.option("--sample", type=_COUNT, default=256, show_default=True, help="How many rows, spread over all parts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other rows.")
+@click.option("--input", "inputs", multiple=True, metavar="PATH", help="Where the input is, if it has moved.")
+@click.option("--model", metavar="NAME", help="Model name sent with each request.  [default: that of the run]")
+@click.option("--dialect", type=click.Choice(["auto", *DIALECTS]), help="How the server speaks.  [default: auto]")
+@click.option("--api-key-env", metavar="NAME", help="Environment variable that holds the API key.")
+def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str, ...], **given: Any) -> None:
+    """Check an output, folder or URL; exit code 0 only if it is whole, right, and what the endpoints give now."""
+    from actors.output.store import as_place
     from jobs.verify import in_words
     from jobs.verify import verify as check
 
-    found = check(out)
+    place = as_place(out)
+    found = check(place, unique_ids=unique_ids)
     print(in_words(found))
-    sys.exit(0 if found.ok else FAILED)
+    ok = found.ok
+    if given["endpoint"]:
+        from jobs import verify_vectors
+
+        compared = verify_vectors.verify_vectors(place, _settings(None, given), inputs, sample, seed)
+        print(verify_vectors.in_words(compared))
+        ok = ok and not any(each.problems for each in compared)
+    sys.exit(0 if ok else FAILED)
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> Settings:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from actors.errors import FAILED, UserError
-from actors.output.folder import publish_text
+from actors.output.local_store import publish_file
 from jobs.bench.results import Saved, read_folder
 from jobs.report.comparison import render
 
@@ -49,7 +49,7 @@ def compare(folder: Path, page: Path) -> Drawn:
         print(f"skipped {len(saved.skipped) - _MOST_SAID} more", file=sys.stderr)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        publish_text(page, render(saved, folder, datetime.now(UTC)))
+        publish_file(page, render(saved, folder, datetime.now(UTC)))
     except OSError as error:
         raise UserError(f"cannot write {page}: {error.strerror or error}; choose another -o", FAILED) from None
     return Drawn(page, saved)

@@ -17,7 +17,7 @@ from actors.errors import UserError
 from actors.messages import Endpoint, Limits, Wanted
 from jobs.agreement import odd_one
 from jobs.detection import detect
-from jobs.probing import RefusedError, vectors_of_own_texts, with_client
+from jobs.probing import Pace, RefusedError, vectors_of_own_texts, with_client
 from jobs.settings import Endpoint as EndpointSettings
 from jobs.settings import Vectors
 
@@ -29,13 +29,13 @@ class Server:
     """An endpoint that works, and what was found of it.
 
     `vectors` float32[n, dim] are those of a few texts of our own, in the order of the endpoints' settings, as they
-    go into the output. `probe_s` is how long one of them took.
+    go into the output.
     """
 
     endpoint: Endpoint
     description: Description
     vectors: npt.NDArray[np.float32]
-    probe_s: float
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,6 @@ class Found:
     @property
     def dim(self) -> int:
         return int(self.servers[0].vectors.shape[1])
-
-    @property
-    def probe_s(self) -> float:
-        return max(server.probe_s for server in self.servers)
 
 
 def find_endpoints(asked: Sequence[EndpointSettings], vectors: Vectors, *, truncate: bool) -> Found:
@@ -183,7 +179,7 @@ def _only_model(url: str, description: Description) -> str:
 
 
 async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors) -> Server:
-    endpoint, came, probe_s = await _taken(endpoint, description)
+    endpoint, came, pace = await _taken(endpoint, description)
     if vectors.dimensions and came.shape[1] != vectors.dimensions:
         raise UserError(
             f"{endpoint.url} gives {came.shape[1]} dimensions, not the {vectors.dimensions} of --dimensions: "
@@ -201,10 +197,10 @@ async def _probed(endpoint: Endpoint, description: Description, vectors: Vectors
         if _of_length_one(uncut):  # it has cut them and left it at that
             endpoint = replace(endpoint, unit=True)
             came = came / np.linalg.norm(came, axis=1, keepdims=True)
-    return Server(endpoint, description, came, probe_s)
+    return Server(endpoint, description, came, pace)
 
 
-async def _taken(endpoint: Endpoint, description: Description) -> tuple[Endpoint, npt.NDArray[np.float32], float]:
+async def _taken(endpoint: Endpoint, description: Description) -> tuple[Endpoint, npt.NDArray[np.float32], Pace]:
     """In the cheapest encoding that it takes; not asked to cut texts where it does not take that, as older vLLM."""
     try:
         return await _in_some_encoding(endpoint, description)
@@ -218,8 +214,8 @@ async def _taken(endpoint: Endpoint, description: Description) -> tuple[Endpoint
 
 async def _in_some_encoding(
     endpoint: Endpoint, description: Description
-) -> tuple[Endpoint, npt.NDArray[np.float32], float]:
-    """The endpoint, its vectors of our texts, and how long one took. Raises RefusedError."""
+) -> tuple[Endpoint, npt.NDArray[np.float32], Pace]:
+    """The endpoint, its vectors of our texts, and how long they took. Raises RefusedError."""
     for encoding in description.encodings:
         counted = description.counted if encoding == description.encodings[0] else ""
         endpoint = replace(endpoint, encoding=encoding, counted=counted)

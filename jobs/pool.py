@@ -57,7 +57,7 @@ class Pool:
         self._spec = spec
         self._size = size
         beside = {"num_cpus": 0, "resources": _HEAD, "max_restarts": -1}
-        self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out)
+        self._queue = ray.remote(QueueActor).options(name=QUEUE, **beside).remote(plan, batch, spec.out, spec.sink)
         self._tell_gone: Any = self._queue.gone
         driver = ray.remote(DriverActor).options(name=DRIVER, **beside)
         self._driver = driver.remote(spec.endpoints, bounds, spec.out, stamp())
@@ -101,13 +101,19 @@ class Pool:
         for each in self._embedders.values():
             each.handle.stop.remote()
         self._wait_for_all()
-        return _ask(self._queue.status, self._queue_status), _ask(self._driver.status, self._driver_status)
+        return _ask(self._queue.status, self._queue_status), self._last_words()
 
     def finish(self) -> tuple[QueueStatus, DriverStatus]:
         """After the last part: wait for the embedders' last reports."""
         self._nodes.close()
         self._wait_for_all()
-        return self._queue_status, _ask(self._driver.status, self._driver_status)
+        return self._queue_status, self._last_words()
+
+    def _last_words(self) -> DriverStatus:
+        """The driver's, when what it has recorded is where it lasts."""
+        status: DriverStatus = _ask(self._driver.status, self._driver_status)
+        _ask(self._driver.save, None, _STOP_S)
+        return status
 
     def cpu_seconds(self) -> float:
         """Of queue and driver; the embedders' is in their reports."""
@@ -208,9 +214,9 @@ def _came(answer: Any) -> bool:
     return True
 
 
-def _ask(method: Any, otherwise: Any) -> Any:
+def _ask(method: Any, otherwise: Any, patience_s: float = _ASK_S) -> Any:
     try:
-        return ray.get(method.remote(), timeout=_ASK_S)
+        return ray.get(method.remote(), timeout=patience_s)
     except (GetTimeoutError, RayActorError):
         return otherwise
 

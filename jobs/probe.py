@@ -75,7 +75,7 @@ def facts(server: Server) -> list[Fact]:
         *limits(server),
         Fact("long texts", _long_texts(server), told.get("cuts_long_texts", _KNOWN)),
         Fact("batching", description.batching, told.get("batching", _KNOWN)),
-        Fact("one text took", f"{1000 * server.probe_s:.0f} ms", _ASKED),
+        Fact("one text took", f"{1000 * server.pace.alone_s:.0f} ms", _ASKED),
     ]
     return [line for line in lines if line.value]
 

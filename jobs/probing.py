@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
@@ -45,8 +46,18 @@ class RefusedError(Exception):
         self.fault = fault
 
 
-async def vectors_of_own_texts(client: EmbeddingClient) -> tuple[Vectors, float]:
-    """Those of our texts, and the seconds that one of them took.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the first of our texts took alone, all of them one after the other or together, and their bytes."""
+
+    alone_s: float
+    all_s: float
+    bytes: int = len("".join(_PROBE_TEXTS).encode())
+    texts: int = len(_PROBE_TEXTS)
+
+
+async def vectors_of_own_texts(client: EmbeddingClient) -> tuple[Vectors, Pace]:
+    """Those of our texts, and how long they took.
 
     Raises RefusedError where the server does not take such requests. Their dimension is that of two answers: the
     output is bound to it, so that one gone wrong would spoil it for good.
@@ -54,8 +65,9 @@ async def vectors_of_own_texts(client: EmbeddingClient) -> tuple[Vectors, float]
     started = monotonic()
     try:
         alone = (await client.embed(_PROBE_TEXTS[:1], None)).vectors
-        seconds = monotonic() - started
+        alone_s = monotonic() - started
         together = await _together(client)
+        all_s = monotonic() - started - alone_s
     except Fault as fault:
         if fault.kind is Kind.BAD_REQUEST:
             raise RefusedError(fault) from fault
@@ -63,7 +75,7 @@ async def vectors_of_own_texts(client: EmbeddingClient) -> tuple[Vectors, float]
     if alone.shape[1] != together.shape[1]:
         why = f"vectors of {alone.shape[1]} dimensions came, and then of {together.shape[1]}"
         raise Fault(Kind.WRONG_ANSWER, why)
-    return together, seconds
+    return together, Pace(alone_s, all_s)
 
 
 async def _together(client: EmbeddingClient) -> Vectors:

@@ -5,6 +5,7 @@ What holds the job back is said when it changes.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -40,12 +41,11 @@ class Progress:
     """Writes to stderr only. `show` may be called as often as one likes."""
 
     def __init__(self, status: QueueStatus) -> None:
-        self._terminal = sys.stderr.isatty()
         self._began = self._said = time.monotonic()
         self._resumed = status.rows_resumed
         self._turns = Turns()
         self._bar: tqdm[Any] | None = None
-        if self._terminal:
+        if _shows_bars():
             self._bar = tqdm(
                 total=status.rows, initial=status.rows_resumed, unit="row", unit_scale=True, dynamic_ncols=True
             )
@@ -74,6 +74,14 @@ class Progress:
         return f"{rows:,} of {total:,} rows ({rows / max(1, total):.0%}), {rate:,.0f} rows/s, {left}"
 
 
+def _shows_bars() -> bool:
+    """Whether it is a terminal, and one that knows its width: in another, tqdm shows nothing at all."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:
+        return False
+
+
 def rows_here(queue: QueueStatus, driver: DriverStatus) -> int:
     """Rows whose vectors have arrived, those of earlier runs included."""
     return queue.rows_resumed + driver.rows_reused + sum(endpoint.rows for endpoint in driver.endpoints)
@@ -86,4 +94,5 @@ def describe(driver: DriverStatus) -> str:
     batch = "+".join(str(endpoint.batch_rows) for endpoint in driver.endpoints)
     errors = sum(sum(endpoint.errors.values()) for endpoint in driver.endpoints)
     gpu = f"GPU {driver.gpu.utilisation:.0%}" if driver.gpu else "no GPU seen"
-    return f"{tokens:,.0f} tokens/s, in flight {inflight}, batch ≤{batch}, {gpu}, {errors} errors"
+    bound = f", bound by {driver.recently.bound_by}" if driver.recently else ""
+    return f"{tokens:,.0f} tokens/s, in flight {inflight}, batch ≤{batch}, {gpu}, {errors} errors{bound}"

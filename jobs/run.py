@@ -8,26 +8,32 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 
+from actors.corpus.storage import reason
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.errors import FAILED, INTERRUPTED, SOME_REJECTED, UserError
 from actors.messages import Columns, DriverStatus, Endpoint, JobSpec, Order, Orders, QueueStatus, Reuse
-from actors.output.folder import finished_parts, sweep
-from actors.output.parts import PLAN_PROPERTY
+from actors.output.done import finished_parts, sweep
+from actors.output.parts import PLAN_PROPERTY, part_schema
 from actors.output.run_file import begin_run, fingerprint, identity
+from actors.output.sinks import open_sink
+from actors.output.store import as_place, store_of
 from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input
 from actors.queue.plan import Plan, choose_rows_per_part
 from jobs.about import chosen, machine
+from jobs.asked import note_asked
+from jobs.commits import Commits
 from jobs.endpoints import Found, find_endpoints
 from jobs.probe import in_short
 from jobs.progress import Progress
 from jobs.ray_setup import connect, drain_s
+from jobs.repeats import check_unique_ids, count_repeats
 from jobs.report import write_report
 from jobs.reuse import check_reuse, index_of, remove_index
 from jobs.settings import Settings
@@ -42,13 +48,17 @@ _NORMALISATIONS = {"auto": "as served", "yes": "length 1", "no": "raw"}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run, decided: what is read, what is asked of whom, what is written where."""
+    """A run, decided: what is read, what is asked of whom, what is written where (a folder or a URL)."""
 
     settings: Settings
-    out: Path
+    out: str
     plan: Plan
     columns: Columns
     found: Found
+
+    @property
+    def sink(self) -> str:
+        return self.settings.output.sink
 
     @property
     def wanted(self) -> range:
@@ -73,11 +83,14 @@ def prepare(settings: Settings) -> Job:
         )
     if not settings.output.path:
         raise UserError("no output folder: name one with -o OUT, or set output.path in the config file")
-    out = Path(settings.output.path).expanduser().absolute()
+    out = as_place(settings.output.path)
+    open_sink(settings.output.sink, out)
     asked = settings.input
     listing = list_input(
         asked.paths, out, asked.text_column, asked.id_column, asked.keep, asked.text_files == "whole"
     )
+    if asked.unique_ids:
+        check_unique_ids(listing, asked.limit)
     found = find_endpoints(settings.servers, settings.vectors, truncate=asked.too_long == "truncate")
     rows = sum(file.rows for file in listing.files)
     row_bytes = found.dim * np.dtype(settings.output.dtype).itemsize
@@ -95,7 +108,7 @@ def prepare(settings: Settings) -> Job:
         )
     job = Job(settings, out, plan, listing.columns, found)
     if asked.reuse:
-        check_reuse(Path(asked.reuse), out, _identity(job))
+        check_reuse(as_place(asked.reuse), out, _identity(job))
     return job
 
 
@@ -108,22 +121,22 @@ def run(settings: Settings) -> Outcome:
     job = prepare(settings)
     run_identity = _identity(job)
     try:
-        job.out.mkdir(parents=True, exist_ok=True)
+        store_of(job.out).create()
         begin_run(job.out, run_identity)
-        sweep(job.out, everything=False)
+        note_asked(job.out, settings)
+        open_sink(job.sink, job.out).begin(_schema(job))
+        sweep(job.out, everything=False, sink=job.sink)
         remove_index(job.out)  # of a job that was killed
     except OSError as error:
-        raise UserError(
-            f"cannot write to {job.out}: {error.strerror or error}; choose another -o", FAILED
-        ) from error
-    there = finished_parts(str(job.out), job.plan, job.wanted)
+        raise UserError(f"cannot write to {job.out}: {reason(error)}; choose another -o", FAILED) from error
+    there = finished_parts(job.out, job.plan, job.wanted, job.sink)
     before = Ledger(job.plan, job.wanted, there.indexes, there.rejects).status()
     if before.finished:
         return _sum_up(job, before, None, seconds=0.0, interrupted=False)
     for server in job.found.servers:
         print(in_short(server), file=sys.stderr)
     try:
-        reuse = index_of(Path(settings.input.reuse), job.out) if settings.input.reuse else None
+        reuse = index_of(as_place(settings.input.reuse), job.out) if settings.input.reuse else None
         return _on_ray(job, fingerprint(run_identity), reuse)
     finally:
         remove_index(job.out)
@@ -151,7 +164,12 @@ def _identity(job: Job) -> dict[str, Any]:
         job.settings.output.dtype,
         _NORMALISATIONS[vectors.normalize],
         {name: prompt for name, prompt in given.items() if prompt},
+        job.sink,
     )
+
+
+def _schema(job: Job) -> pa.Schema:
+    return part_schema(job.columns, job.found.dim, job.settings.output.dtype)
 
 
 def _embed(job: Job, plan_fingerprint: str, reuse: Reuse | None, local: bool) -> Outcome:
@@ -170,7 +188,7 @@ def _embed(job: Job, plan_fingerprint: str, reuse: Reuse | None, local: bool) ->
         pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size, skip)
         began = time.monotonic()
         try:
-            queue, driver = _watch(pool, interrupted)
+            queue, driver = _watch(pool, Commits(open_sink(job.sink, job.out), job.plan), interrupted)
         except UserError:
             pool.stop()
             raise
@@ -199,7 +217,7 @@ def _spec(
 ) -> JobSpec:
     starts = {url: POLICIES[DEFAULT_POLICY](each, None).start() for url, each in bounds.items()}
     return JobSpec(
-        out=str(job.out),
+        out=job.out,
         endpoints=job.found.endpoints,
         columns=job.columns,
         dim=job.found.dim,
@@ -216,19 +234,22 @@ def _spec(
         truncate=job.settings.input.too_long == "truncate",
         prompt=job.settings.vectors.prompt or "",
         reuse=reuse,
+        sink=job.sink,
         drain_s=drain_s(),
     )
 
 
-def _watch(pool: Pool, interrupted: list[int]) -> tuple[QueueStatus, DriverStatus]:
+def _watch(pool: Pool, commits: Commits, interrupted: list[int]) -> tuple[QueueStatus, DriverStatus]:
     queue, driver = pool.look(0.0)
     progress = Progress(queue)
     try:
         while not queue.finished and not interrupted:
             queue, driver = pool.look(_LOOK_S)
             progress.show(queue, driver)
+            commits.now_and_then()
     finally:
         progress.close()
+        commits.close()
     return queue, driver
 
 
@@ -275,9 +296,16 @@ def _sum_up(
     cpu_seconds: float | None = None,
 ) -> Outcome:
     """Count what is in the folder, not what was said, and write the summary and the report."""
+    try:
+        open_sink(job.sink, job.out).commit(job.plan)
+    except OSError as error:
+        raise UserError(f"cannot commit to {job.out}: {reason(error)}; run again to go on", FAILED) from error
     everything = range(job.plan.parts)
-    there = finished_parts(str(job.out), job.plan, everything)
+    there = finished_parts(job.out, job.plan, everything, job.sink)
     complete = len(there.indexes) == job.plan.parts
+    if complete:
+        sweep(job.out, everything=True, sink=job.sink)
+    repeats = count_repeats(job.out, job.plan.rows, job.sink) if complete and job.columns.id else None
     summary = summarise(
         queue,
         driver,
@@ -289,11 +317,10 @@ def _sum_up(
         cpu_seconds=cpu_seconds if cpu_seconds is not None else sum(psutil.Process().cpu_times()[:2]),
         model=job.found.endpoints[0].model,
         dim=job.found.dim,
+        rows_repeating_an_id=repeats,
     )
-    if complete:
-        sweep(job.out, everything=True)
     summary.publish(job.out)
-    write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)})
+    write_report(job.out, summary, {"Machine": machine(), "Settings": chosen(job.settings)}, job.sink)
     missing = set(job.wanted) - set(there.indexes.tolist())
     if interrupted and missing:
         return Outcome(summary, INTERRUPTED)

@@ -179,6 +179,7 @@ AutoCount = Annotated[
     _expects("auto or a whole number of at least 1"),
     BeforeValidator(_auto_is_none),
 ]
+Kind = Annotated[Literal["parquet", "lance"], _expects("parquet or lance")]
 Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
 TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
 Normalize = Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no), _expects("auto, yes or no")]
@@ -224,7 +225,7 @@ class Input(_Model):
 
     `too_long`: what becomes of a text that is longer than the model takes. `text_files`: in a file of plain text,
     its lines are the texts, or the whole of it is one. `reuse`: an earlier output, whose vectors are taken for the
-    texts that it has.
+    texts that it has. `unique_ids`: no two rows may have the same id.
     """
 
     paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
@@ -237,12 +238,14 @@ class Input(_Model):
     too_long: TooLong = "truncate"
     text_files: TextFiles = "lines"
     reuse: Location | None = None
+    unique_ids: Flag = False
 
 
 class Output(_Model):
-    """`rows_per_part`: None lets the plan choose."""
+    """`path` is a folder or a URL. `rows_per_part`: None lets the plan choose."""
 
     path: Location | None = None
+    sink: Kind = "parquet"
     dtype: Dtype = "float32"
     rows_per_part: AutoCount = None
 

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,8 +16,10 @@ import msgspec
 from tqdm import tqdm
 
 from actors.errors import FAILED, UserError
-from actors.output.folder import RUN_FILE, SUMMARY_FILE, TELEMETRY, finished_parts
-from actors.output.run_file import plan_of, read_run
+from actors.output.done import finished_parts
+from actors.output.folder import RUN_FILE, SUMMARY_FILE, TELEMETRY
+from actors.output.run_file import plan_of, read_run, sink_of
+from actors.output.store import Store, as_place, read_bytes, store_of
 from jobs.settings import Settings
 
 RECENT_S = 10.0  # that rates, latency and errors are over
@@ -115,36 +116,37 @@ def status(settings: Settings) -> Status:
 
 def read(out: str) -> Seen:
     """Everything that is looked at. Raises UserError where there is no job's output."""
-    folder = Path(out).expanduser().absolute()
-    run = read_run(folder)
+    place = as_place(out)
+    run = read_run(place)
     if run is None:
         raise UserError(f"{out} has no {RUN_FILE}: no job has begun there; name the -o of the job")
     plan = plan_of(run)
-    there = finished_parts(str(folder), plan, range(plan.parts))
+    there = finished_parts(place, plan, range(plan.parts), sink_of(run))
     return Seen(
         rows_total=plan.rows,
         rows_durable=plan.rows_of(there.indexes),
         rows_rejected=there.rejects,
         whole=len(there.indexes) == plan.parts,
-        lines=_recent(_tail(folder)),
-        summary=_summary(folder),
+        lines=_recent(_tail(store_of(place))),
+        summary=_summary(store_of(place)),
     )
 
 
-def _tail(folder: Path) -> bytes:
+def _tail(store: Store) -> bytes:
     """The end of what the driver wrote last."""
-    files = sorted((folder / TELEMETRY).glob("*.jsonl"))
-    for file in reversed(files):  # one that has just begun is empty
-        with file.open("rb") as lines:
-            lines.seek(max(0, file.stat().st_size - _TAIL_BYTES))
-            if tail := lines.read():
+    names = sorted(name for name in store.names(TELEMETRY) if name.endswith(".jsonl"))
+    for name in reversed(names):  # one that has just begun is empty
+        with store.open(f"{TELEMETRY}/{name}") as lines:
+            lines.seek(max(0, lines.size() - _TAIL_BYTES))
+            tail: bytes = lines.read()
+            if tail:
                 return tail
     return b""
 
 
-def _summary(folder: Path) -> Mapping[str, Any] | None:
+def _summary(store: Store) -> Mapping[str, Any] | None:
     try:
-        return msgspec.json.decode((folder / SUMMARY_FILE).read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(read_bytes(store, SUMMARY_FILE), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from actors.messages import DriverStatus, QueueStatus
-from actors.output.folder import SUMMARY_FILE, publish_text
+from actors.output.folder import SUMMARY_FILE
+from actors.output.store import Place, publish_text, store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Summary:
     `rows_embedded` = `unique_texts`, which were sent, + `rows_fanned_out`, which have the text of one of these,
     + `rows_reused`, with the vector of an earlier output; these three are what the embedders told, so that the last
     moment of a killed one is in none. Of `rows_truncated` only the beginning of the text was embedded.
+    `rows_repeating_an_id` have that of an earlier row; None: not counted, or ids are positions.
     """
 
     complete: bool
@@ -33,6 +34,7 @@ class Summary:
     unique_texts: int
     rows_fanned_out: int
     rows_reused: int
+    rows_repeating_an_id: int | None
     tokens: int
     seconds: float
     rows_per_s: float
@@ -50,8 +52,8 @@ class Summary:
     bound_by: str | None
     advice: str
 
-    def publish(self, out: Path) -> None:
-        publish_text(out / SUMMARY_FILE, self.to_json(indent=1) + "\n")
+    def publish(self, out: Place) -> None:
+        publish_text(store_of(out), SUMMARY_FILE, self.to_json(indent=1) + "\n")
 
     def to_json(self, indent: int | None = None) -> str:
         return json.dumps(asdict(self), indent=indent)
@@ -69,6 +71,7 @@ def summarise(
     cpu_seconds: float,
     model: str,
     dim: int,
+    rows_repeating_an_id: int | None = None,
 ) -> Summary:
     """`driver` is None when there was nothing left to do; `rows_there` are in the folder now, rejects included."""
     endpoints = driver.endpoints if driver else ()
@@ -90,6 +93,7 @@ def summarise(
         unique_texts=sum(endpoint.unique_texts for endpoint in endpoints),
         rows_fanned_out=sum(endpoint.rows - endpoint.unique_texts for endpoint in endpoints),
         rows_reused=driver.rows_reused if driver else 0,
+        rows_repeating_an_id=rows_repeating_an_id,
         tokens=tokens,
         seconds=round(seconds, 3),
         rows_per_s=round(embedded / seconds, 1) if seconds else 0.0,
@@ -118,8 +122,8 @@ def summarise(
     )
 
 
-def in_words(summary: Summary, out: Path) -> str:
-    """The summary as a person reads it in a terminal."""
+def in_words(summary: Summary, place: str) -> str:
+    """The summary as a person reads it in a terminal; `place` is what the vectors are in."""
     lines = [
         f"{'complete' if summary.complete else 'not complete'}: {summary.rows_embedded:,} rows embedded, "
         f"{summary.rows_resumed:,} already there, {summary.rows_rejected:,} rejected, of {summary.rows_total:,}",
@@ -136,7 +140,12 @@ def in_words(summary: Summary, out: Path) -> str:
         lines.append(
             f"{summary.rows_truncated:,} of these texts were too long for the model: only their beginning was sent"
         )
+    if summary.rows_repeating_an_id:
+        lines.append(
+            f"{summary.rows_repeating_an_id:,} rows have the id of an earlier row (`rayembed verify` names the "
+            "first; --unique-ids refuses such input)"
+        )
     if summary.errors:
         lines.append("errors: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.errors.items()))
-    lines.append(f"vectors: {out}/part-*.parquet ({summary.dim} dimensions, {summary.model})")
+    lines.append(f"vectors: {place} ({summary.dim} dimensions, {summary.model})")
     return "\n".join(lines)

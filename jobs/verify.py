@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from actors.errors import UserError
-from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE
+from actors.output.folder import REJECTS, RUN_FILE, SUMMARY_FILE, part_names
 from actors.output.run_file import read_run
+from actors.output.sinks import PARQUET, Sink, open_sink
+from actors.output.store import Place, read_bytes, store_of
 from actors.queue.plan import Plan
-from jobs.verify_ids import find_repeat
+from jobs.repeats import repeat_in
 from jobs.verify_part import (
     READ_ERRORS,
     Norms,
@@ -25,7 +24,6 @@ from jobs.verify_part import (
     check_part,
     first_line,
     promise_of,
-    read_ids,
     shown,
 )
 
@@ -50,6 +48,7 @@ class Verification:
     rejects: int = 0
     norms: Norms | None = None
     vectors: str = ""
+    mendable: bool = True
 
     @property
     def ok(self) -> bool:
@@ -59,19 +58,18 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """Names in the output folder: visible Parquet files, files of rejects, and hidden left-overs of writers."""
+    """Names of files of rejects, and how many hidden left-overs of writers there are."""
 
-    parts: frozenset[str]
     rejects: frozenset[str]
     left_over: int
 
 
-def verify(out: Path) -> Verification:
+def verify(out: Place, *, unique_ids: bool = False) -> Verification:
     """Check the output in `out` against its `_run.json`, holding one part at a time.
 
     Every planned part is there, readable, of this run and of its schema; no other part is. Rows and rejects of a
-    part add up to its planned rows. Vectors are finite and not zero. An id stands once in the whole output: one
-    that the input itself repeats is a problem too, since nobody could tell its rows apart by it.
+    part add up to its planned rows. Vectors are finite and not zero. Ids that are positions stand once; those of
+    the input may stand more often, as they do there: that is noted, and with `unique_ids` a problem.
     Raises UserError when `out` is not a folder that can be listed.
     """
     try:
@@ -79,24 +77,27 @@ def verify(out: Path) -> Verification:
         folder = _list(out)
     except OSError as error:
         raise UserError(f"cannot read {out}: {first_line(error)}; name the -o of a run") from error
-    promise = _read_promise(out, folder)
+    promise = _read_promise(out)
     if isinstance(promise, Problem):
         return Verification((promise,))
-    plan = promise.plan
+    plan, sink = promise.plan, open_sink(promise.sink, out)
+    visible = sink.visible()
     parts = [
-        check_part(out, promise, part, part.name in folder.rejects)
+        check_part(out, sink, promise, part, part.name in folder.rejects)
         for part in map(plan.part, range(plan.parts))
-        if part.name in folder.parts
+        if part.name in visible
     ]
     rows, rejects = sum(part.rows for part in parts), sum(part.rejects for part in parts)
+    repeats = _repeats(out, sink, parts, unique_ids) if promise.columns.id is not None else None
     return Verification(
         problems=(
-            *_check_names(plan, folder),
+            *_check_names(plan, visible, folder.rejects),
+            *(Problem(sink.place("."), None, what) for what in sink.amiss({part.name for part in parts})),
             *_check_summary(summary, None if any(part.problems for part in parts) else rows + rejects),
-            *(_check_repeats(out, parts) if promise.columns.id is not None else ()),
+            *([repeats] if isinstance(repeats, Problem) else []),
             *(problem for part in parts for problem in part.problems),
         ),
-        notes=_notes(summary, folder),
+        notes=(*_notes(summary, folder), *([repeats] if isinstance(repeats, str) else [])),
         parts_planned=plan.parts,
         parts=len(parts),
         parts_wrong=sum(bool(part.problems) for part in parts),
@@ -105,6 +106,7 @@ def verify(out: Path) -> Verification:
         rejects=rejects,
         norms=_together([part.norms for part in parts if part.norms]),
         vectors=f"{promise.dim} x {promise.dtype}",
+        mendable=promise.sink == PARQUET,
     )
 
 
@@ -120,7 +122,7 @@ def in_words(found: Verification) -> str:
     lines = [f"{'OK' if found.ok else 'NOT OK'}: {counts}", *map(str, found.problems[:_SHOWN])]
     if len(found.problems) > _SHOWN:
         lines.append(f"… and {len(found.problems) - _SHOWN:,} more")
-    if found.parts_wrong:
+    if found.parts_wrong and found.mendable:
         lines.append(
             f"to mend a damaged part ({found.parts_wrong:,} of them): delete it and the file of its name in "
             f"{REJECTS}, then run the same command again; that does only what is missing"
@@ -128,26 +130,22 @@ def in_words(found: Verification) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
-def _list(out: Path) -> _Folder:
-    rejects: set[str] = set()
-    with os.scandir(out) as entries:
-        names = {entry.name for entry in entries}
-    if REJECTS in names:
-        with os.scandir(out / REJECTS) as entries:
-            rejects = {entry.name for entry in entries}
+def _list(out: Place) -> _Folder:
+    names, rejects = set(store_of(out).names()), set(store_of(out).names(REJECTS))
+    if not names:
+        raise FileNotFoundError("nothing is there")
     hidden = [name for name in (*names, *rejects) if name.startswith(".") and name.endswith(".tmp")]
     return _Folder(
-        parts=frozenset(name for name in names if name.endswith(".parquet") and name[0] not in "._"),
         rejects=frozenset(name for name in rejects if name[0] not in "._"),
         left_over=len(hidden),
     )
 
 
-def _read_promise(out: Path, folder: _Folder) -> Promise | Problem:
+def _read_promise(out: Place) -> Promise | Problem:
     try:
         run = read_run(out)
         if run is None:
-            what = f"missing, beside {_count(len(folder.parts), 'part')}: not the output of a run"
+            what = f"missing, beside {_count(len(part_names(out)), 'part')}: not the output of a run"
             return Problem(RUN_FILE, None, what)
         return promise_of(run)
     except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -156,21 +154,21 @@ def _read_promise(out: Path, folder: _Folder) -> Promise | Problem:
     return Problem(RUN_FILE, None, f"cannot be read ({reason}), so that nothing here can be checked against it")
 
 
-def _read_summary(out: Path) -> bytes | None:
+def _read_summary(out: Place) -> bytes | None:
     """None when it is not there; nothing in it when it cannot be read."""
     try:
-        return (out / SUMMARY_FILE).read_bytes()
+        return read_bytes(store_of(out), SUMMARY_FILE)
     except FileNotFoundError:
         return None
     except OSError:
         return b""
 
 
-def _check_names(plan: Plan, folder: _Folder) -> list[Problem]:
+def _check_names(plan: Plan, visible: set[str], rejects: frozenset[str]) -> list[Problem]:
     """Parts that should be there and are not, and the other way round."""
     problems = []
     planned = [plan.part(index).name for index in range(plan.parts)]
-    missing = [index for index, name in enumerate(planned) if name not in folder.parts]
+    missing = [index for index, name in enumerate(planned) if name not in visible]
     if missing:
         rows = plan.rows_of(np.array(missing, np.int64))
         what = (
@@ -179,8 +177,8 @@ def _check_names(plan: Plan, folder: _Folder) -> list[Problem]:
         )
         problems.append(Problem(planned[missing[0]], None, what))
     for strays, prefix, what in (
-        (folder.parts.difference(planned), "", f"not a part of this run ({RUN_FILE})"),
-        (folder.rejects.difference(planned), f"{REJECTS}/", "rejects of no part of this run"),
+        (visible.difference(planned), "", f"not a part of this run ({RUN_FILE})"),
+        (rejects.difference(planned), f"{REJECTS}/", "rejects of no part of this run"),
     ):
         if strays:
             more = f", and {len(strays) - 1:,} more" if len(strays) > 1 else ""
@@ -204,7 +202,8 @@ def _check_summary(summary: bytes | None, rows: int | None) -> list[Problem]:
     return []
 
 
-def _check_repeats(out: Path, parts: Sequence[PartFound]) -> list[Problem]:
+def _repeats(out: Place, sink: Sink, parts: Sequence[PartFound], unique_ids: bool) -> Problem | str | None:
+    """A note, or with `unique_ids` a problem."""
     names = [
         name
         for part in parts
@@ -212,22 +211,18 @@ def _check_repeats(out: Path, parts: Sequence[PartFound]) -> list[Problem]:
         for name in (part.name, *([f"{REJECTS}/{part.name}"] if part.rejects else []))
     ]
 
-    def scan() -> Iterator[tuple[str, pa.Array]]:
-        for name in names:
-            yield name, read_ids(out / name)
-
     try:
-        repeat = find_repeat(scan, sum(part.rows + part.rejects for part in parts))
+        repeat = repeat_in(out, sink, names, sum(part.rows + part.rejects for part in parts))
     except READ_ERRORS as error:
-        return [Problem(str(out), None, f"changed while it was read ({first_line(error)}); verify it again")]
+        return Problem(str(out), None, f"changed while it was read ({first_line(error)}); verify it again")
     if repeat is None:
-        return []
+        return None
     what = (
-        f"id {shown(repeat.value)} is also in {repeat.first_file} row {repeat.first_row} "
-        f"({_count(repeat.count, 'row')} repeat an earlier id): "
-        "either the input repeats it, or a file here is a copy of another"
+        f"id {shown(repeat.value)} is also in {repeat.first_file} row {repeat.first_row}; so in the input, where "
+        f"{_count(repeat.count, 'row')} repeat an earlier id"
     )
-    return [Problem(repeat.file, repeat.row, what)]
+    found = Problem(repeat.file, repeat.row, what)
+    return found if unique_ids else str(found)
 
 
 def _notes(summary: bytes | None, folder: _Folder) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,8 @@ class Repeat:
 def find_repeat(scan: Scan, rows: int, at_once: int = _AT_ONCE) -> Repeat | None:
     """The first id that stands twice in what `scan` yields, of `rows` rows in all; None when each stands once.
 
-    `scan()` yields (file name, ids as integers or strings) and is called again for each further pass: one for
-    every `at_once` rows, and one more when hashes meet. Null ids are left out.
+    `scan()` yields (file name, ids as integers, strings or 16 bytes) and is called again for each further pass: one
+    for every `at_once` rows, and one more when hashes meet. Null ids are left out.
     """
     count, suspects = _meetings(scan, rows // at_once + 1)
     if not len(suspects):
@@ -62,8 +63,10 @@ def find_repeat(scan: Scan, rows: int, at_once: int = _AT_ONCE) -> Repeat | None
 
 
 def id_at(ids: pa.Array, row: int) -> str | int:
-    """One id, also where it is a string that is not UTF-8."""
-    value = _plain(ids.slice(row, 1))[0].as_py()
+    """One id, also where it is a string that is not UTF-8; a UUID as it is usually written."""
+    value = _as_bytes(ids.slice(row, 1))[0].as_py()
+    if pa.types.is_fixed_size_binary(ids.type):
+        return str(UUID(bytes=value))
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else int(value)
 
 
@@ -91,10 +94,10 @@ def _hashes(ids: pa.Array) -> Hashes:
         numbers: Hashes = known.to_numpy().astype(np.uint64)
         return numbers * _SPREAD
     # The interpreter's own hash, keyed anew in each process so that no input can aim at it; 0.5 s a million ids
-    values = _plain(known).to_pylist()
+    values = _as_bytes(known).to_pylist()
     return np.fromiter(map(hash, values), np.int64, len(values)).view(np.uint64)
 
 
-def _plain(ids: pa.Array) -> pa.Array:
+def _as_bytes(ids: pa.Array) -> pa.Array:
     """Strings as bytes: Parquet does not check that they are UTF-8."""
     return ids if pa.types.is_integer(ids.type) else ids.cast(pa.binary())

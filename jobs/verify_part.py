@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import base64
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from actors.ids import id_type_of, plain
 from actors.messages import Columns, Part
 from actors.output.folder import REJECTS, REJECTS_PROPERTY, RUN_FILE
-from actors.output.parts import PLAN_PROPERTY, part_schema, reject_schema
-from actors.output.run_file import fingerprint, plan_of
+from actors.output.parts import PART_PROPERTY, PLAN_PROPERTY, part_schema, reject_schema
+from actors.output.run_file import fingerprint, plan_of, sink_of
+from actors.output.sinks import Sink, StoredPart
+from actors.output.sinks.parquet import ParquetPart
+from actors.output.store import Place, store_of
 from actors.queue.plan import Plan
 from jobs.verify_ids import id_at
 
@@ -47,6 +49,7 @@ class Promise:
     dim: int
     dtype: str
     keep: dict[str, str]
+    sink: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +86,20 @@ def promise_of(run: dict[str, Any]) -> Promise:
     columns, dim, dtype = run["columns"], run["dim"], run["dtype"]
     if type(dim) is not int or not 0 < dim < 1 << 31 or dtype not in ("float32", "float16"):
         raise ValueError(f"dim {shown(dim)} and dtype {shown(dtype)} are no vectors")
-    id_type = pa.type_for_alias(columns["id_type"])
-    allowed = pa.types.is_integer(id_type) or pa.types.is_string(id_type) or pa.types.is_large_string(id_type)
-    if not allowed or (columns["id"] is None and id_type != pa.int64()):
-        raise ValueError(f"id_type {id_type} is not that of an id")
+    id_type = id_type_of(columns["id_type"])
+    if columns["id"] is None and id_type != pa.int64():
+        raise ValueError(f"id_type {id_type} is not that of a position")
     own = Columns(columns["text"], columns["id"], (), id_type, ())
-    return Promise(plan_of(run), fingerprint(run), own, dim, dtype, dict(columns["keep"]))
+    return Promise(plan_of(run), fingerprint(run), own, dim, dtype, dict(columns["keep"]), sink_of(run))
 
 
-def check_part(out: Path, promise: Promise, part: Part, has_rejects: bool) -> PartFound:
+def check_part(out: Place, sink: Sink, promise: Promise, part: Part, has_rejects: bool) -> PartFound:
     """Read one part and its rejects, and judge both; `has_rejects` says that the reject file is there."""
     table = None
     try:
-        with pq.ParquetFile(out / part.name, page_checksum_verification=True) as file:
-            rows = file.metadata.num_rows
-            properties = file.metadata.metadata or {}
-            wrong = _wrong_run(properties, promise) or _wrong_schema(file.schema_arrow, properties, promise)
+        with closing(sink.open(part.name)) as file:
+            rows, properties = file.rows, file.properties
+            wrong = _wrong_run(properties, promise) or _copied(properties, part) or _wrong_schema(file, promise)
             if not wrong and rows <= part.rows:  # more rows than planned may be more than memory
                 table = file.read()
     except READ_ERRORS as error:
@@ -113,17 +114,21 @@ def check_part(out: Path, promise: Promise, part: Part, has_rejects: bool) -> Pa
         )
     if table is None:
         return PartFound(part.name, tuple(problems))
-    ids = _one_array(table, "id")
+    ids = plain(_one_array(table, "id"))
     problems += _wrong_ids(ids, rejected, promise.columns, part)
     norms, wrong_vector = _norms(_one_array(table, "embedding"), promise.dim, part.name, ids)
     problems += wrong_vector
     return PartFound(part.name, tuple(problems), True, rows, 0 if rejected is None else len(rejected), norms)
 
 
-def read_ids(path: Path) -> pa.Array:
+def read_ids(out: Place, sink: Sink, name: str) -> pa.Array:
     """The ids in a part or in a file of rejects. Raises one of READ_ERRORS."""
-    with pq.ParquetFile(path) as file:
-        return _one_array(file.read(["id"]), "id")
+    with closing(_rejects_file(out, name) if name.startswith(REJECTS) else sink.open(name)) as file:
+        return plain(_one_array(file.read(["id"]), "id"))
+
+
+def _rejects_file(out: Place, name: str) -> StoredPart:
+    return ParquetPart(store_of(out), name)
 
 
 def first_line(error: BaseException) -> str:
@@ -148,7 +153,14 @@ def _wrong_run(properties: dict[bytes, bytes], promise: Promise) -> str | None:
     return None
 
 
-def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Promise) -> str | None:
+def _copied(properties: dict[bytes, bytes], part: Part) -> str | None:
+    """Ids tell it where they are positions; others the input itself may repeat."""
+    name = properties.get(PART_PROPERTY.encode(), part.name.encode()).decode(errors="replace")
+    return None if name == part.name else f"a copy of {shown(name)}"
+
+
+def _wrong_schema(file: StoredPart, promise: Promise) -> str | None:
+    schema = file.schema
     planned = part_schema(promise.columns, promise.dim, promise.dtype)
     names = [*planned.names, *promise.keep]
     if schema.names != names:
@@ -156,9 +168,7 @@ def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Pr
     for field in planned:
         if not schema.field(field.name).type.equals(field.type):
             return f"column {field.name} is {schema.field(field.name).type}; planned is {field.type}"
-    # Parquet has fewer types than Arrow; the exact ones that were written stand beside them
-    written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(properties.get(b"ARROW:schema", b""))))
-    types = {field.name: str(field.type) for field in written}
+    types = {field.name: str(field.type) for field in file.written}
     for name, type_ in promise.keep.items():
         if types.get(name) != type_:
             return f"column {name} is {types.get(name)}; planned is {type_}"
@@ -166,7 +176,7 @@ def _wrong_schema(schema: pa.Schema, properties: dict[bytes, bytes], promise: Pr
 
 
 def _rejects(
-    out: Path, promise: Promise, part: Part, properties: dict[bytes, bytes], has_rejects: bool
+    out: Place, promise: Promise, part: Part, properties: dict[bytes, bytes], has_rejects: bool
 ) -> tuple[pa.Array | None, list[Problem]]:
     """The ids of the part's rejects; None when that cannot be known, and then why."""
     name = f"{REJECTS}/{part.name}"
@@ -177,17 +187,19 @@ def _rejects(
     if not has_rejects:
         if count:
             return None, [Problem(part.name, None, f"{count:,} rejects by its footer, but no file {name}")]
-        return pa.array([], promise.columns.id_type), []
+        return plain(pa.array([], promise.columns.id_type)), []
     try:
-        with pq.ParquetFile(out / name) as file:
-            rows = file.metadata.num_rows
-            if not file.schema_arrow.equals(reject_schema(promise.columns)):
+        with closing(_rejects_file(out, name)) as file:
+            rows = file.rows
+            if not file.schema.equals(reject_schema(promise.columns)):
                 return None, [Problem(name, None, f"its columns are not {reject_schema(promise.columns).names}")]
+            if copied := _copied(file.properties, part):
+                return None, [Problem(name, None, copied)]
             if rows != count:
                 return None, [Problem(name, None, f"{rows:,} rejects; the footer of its part says {count:,}")]
             if rows > part.rows:
                 return None, [Problem(name, None, f"{rows:,} rejects of a part of {part.rows:,} rows")]
-            return _one_array(file.read(), "id"), []
+            return plain(_one_array(file.read(), "id")), []
     except READ_ERRORS as error:
         return None, [Problem(name, None, f"cannot be read ({first_line(error)})")]
 

@@ -1,19 +1,23 @@
 """What a plan of a great corpus costs: time and memory to make it, leases a second, and a resume of many parts.
 
-    python scripts/bench_plan.py [--files 1,10,100,1000] [--parts 1000000]
+    python scripts/bench_plan.py [--files 1,10,100,1000] [--parts 1000000] [--ray]
 
-Each file is a real Parquet file of a million rows (one text, so that it is small), read as `rayembed run` reads it:
-by its footer. Each size runs in a process of its own, whose peak memory is told against one that plans nothing.
+Each file is a real Parquet file of a million rows (of one text, so that it is small) in ten row groups, with eight
+columns, read as `rayembed run` reads it: by its footer. Each size runs in a process of its own, whose peak memory
+is told against one that plans nothing. With --ray the queue is also asked as embedders ask it, as an actor.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import itertools
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,10 +27,11 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from actors.messages import Claim, PartDone, SourceFile  # noqa: E402
-from actors.output.folder import finished_parts  # noqa: E402
+from actors.output.done import finished_parts  # noqa: E402
 from actors.queue.ledger import Ledger  # noqa: E402
 from actors.queue.listing import list_input  # noqa: E402
 from actors.queue.plan import Plan, choose_rows_per_part  # noqa: E402
+from jobs import ray_setup  # noqa: E402
 
 FILE_ROWS = 1_000_000
 DIM = 768
@@ -37,6 +42,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     arguments.add_argument("--files", default="1,10,100,1000", help="how many, of a million rows each")
     arguments.add_argument("--parts", type=int, default=1_000_000, help="that are there when a job resumes")
+    arguments.add_argument("--ray", action="store_true", help="ask the real queue too, over Ray")
     arguments.add_argument("--plan", type=Path, help=argparse.SUPPRESS)  # in a process of its own
     given = arguments.parse_args()
     if given.plan:
@@ -44,7 +50,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         one = Path(folder) / "one.parquet"
-        pq.write_table(pa.table({"text": pa.array(["a text"]).take(pa.array(np.zeros(FILE_ROWS, np.int32)))}), one)
+        column = pa.array(["a text"]).take(pa.array(np.zeros(FILE_ROWS, np.int32)))
+        names = ["text", *(f"another_{i}" for i in range(7))]
+        pq.write_table(pa.table([column] * len(names), names), one, row_group_size=FILE_ROWS // 10)
         print("| rows | files | parts | CPU s to plan | MB more than nothing |")
         print("| --- | --- | --- | --- | --- |")
         for files in map(int, given.files.split(",")):
@@ -55,6 +63,8 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, "--plan", str(corpus)], check=True)
         resume(given.parts, Path(folder) / "out")
     leases()
+    if given.ray:
+        asyncio.run(leases_over_ray())
 
 
 def plan_one(corpus: Path) -> None:
@@ -85,6 +95,45 @@ def leases() -> None:
     seconds = time.process_time() - began
     a_second = f"{lent / seconds:,.0f} a CPU second ({claims / seconds:,.0f} claims)"
     print(f"\nleases: {a_second}, {plan.parts:,} parts in {seconds:.1f} CPU s")
+
+
+async def leases_over_ray() -> None:
+    """The queue's actor, asked for little and for much by as many as ask the ledger above, from this process."""
+    ray_setup.connect(None)
+    import ray
+
+    from actors.queue.actor import QueueActor
+
+    plan = made_up(1000)
+    print("\n| rows a claim, over Ray | leases a second | claims a second | leases a CPU second of the queue |")
+    print("| --- | --- | --- | --- |")
+    for asked_rows in (ASKED_ROWS, 16 * ASKED_ROWS):
+        with tempfile.TemporaryDirectory(prefix="plan-") as out:
+            queue = ray.remote(QueueActor).options(num_cpus=0).remote(plan, None, out)
+            before_s = await queue.cpu_seconds.remote()
+            began = time.monotonic()
+            counts = await asyncio.gather(*(claiming(queue, f"{who}", asked_rows) for who in range(EMBEDDERS)))
+            seconds, cpu_s = time.monotonic() - began, await queue.cpu_seconds.remote() - before_s
+            ray.kill(queue)
+        lent, claims = (sum(each) for each in zip(*counts, strict=True))
+        print(
+            f"| {asked_rows:,} | {lent / seconds:,.0f} | {claims / seconds:,.0f} | {lent / cpu_s:,.0f} |",
+            flush=True,
+        )
+    ray.shutdown()
+
+
+async def claiming(queue: Any, name: str, rows: int) -> tuple[int, int]:
+    """Claim, finish at once and claim again until all is done: leases and claims."""
+    done: tuple[PartDone, ...] = ()
+    lent = 0
+    for sequence in itertools.count(1):
+        grant = await queue.claim.remote(Claim(name, "", sequence, (), done, rows))
+        done = tuple(PartDone(part.index, part.rows, 0) for lease in grant.leases for part in lease.parts)
+        lent += len(grant.leases)
+        if grant.finished:
+            break
+    return lent, sequence
 
 
 def resume(parts: int, out: Path) -> None:

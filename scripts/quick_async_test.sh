@@ -16,12 +16,23 @@ esac
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$root"
 
+results=quick_test_results
+before=
+for each in "$@"; do
+  case $before$each in
+    --results=*) results=${each#--results=} ;;
+    --results?*) results=$each ;;
+  esac
+  before=
+  [ "$each" = --results ] && before=--results
+done
+
 install
 say "measuring: $mode"
 status=0
 "$python" -m jobs bench --mode "$mode" "$@" || status=$?
 # 3: some rows were rejected; 1: the vectors differ, or nothing was saved
 case $status in
-  0 | 1 | 3) "$python" -m jobs compare || true ;;
+  0 | 1 | 3) "$python" -m jobs compare "$results" >&2 || true ;; # stdout is for what `--json` prints
 esac
 exit "$status"

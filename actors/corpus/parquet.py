@@ -42,8 +42,14 @@ class ParquetFormat:
 class ParquetReader(BatchReader):
     def __init__(self, file: SourceFile, columns: Columns) -> None:
         self._source = open_random(file.path)
-        # column chunks are streamed: a row group may be larger than memory
-        self._file = pq.ParquetFile(self._source, buffer_size=buffer_bytes(file.path), pre_buffer=False)
+        # column chunks are streamed: a row group may be larger than memory. Where pages have checksums these are
+        # compared, since what is damaged may well decode to other texts
+        self._file = pq.ParquetFile(
+            self._source,
+            buffer_size=buffer_bytes(file.path),
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
         groups = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self._group_starts = np.concatenate([[0], np.cumsum(groups)]).astype(np.int64)
         super().__init__(self._file.schema_arrow, columns)

@@ -1,47 +1,24 @@
-"""Input behind a URL. `s3://` is read by Arrow itself, every other scheme by its fsspec package.
-
-Credentials are those of the scheme's own tools: AWS_* variables and profiles, Google's application default
-credentials, AZURE_STORAGE_*, the Hugging Face login. Nothing of them is ever part of a path, a message or a plan.
-"""
+"""Input behind a URL. `s3://` is read by Arrow itself, every other scheme by its fsspec package."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
-import tenacity
 from fsspec.utils import glob_translate
 
 from actors.corpus.storage import Entry, Found, visible
-from actors.errors import UserError
+from actors.object_storage import asked, fsspec_client, s3_client, translated
 
-T = TypeVar("T")
-
-_PACKAGES = {
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "hf": "huggingface_hub",
-    "http": "aiohttp",
-    "https": "aiohttp",
-}
 _MAGIC = re.compile(r"[*?\[]")
 _VERSION_KEYS = ("ETag", "etag", "blob_id", "content_md5", "Last-Modified", "last_modified", "mtime", "size")
-_ATTEMPTS = 6
-_PAUSE_S = 0.25  # before the second attempt at most; twice as much before each further one
 
 
 class Store(Protocol):
@@ -65,42 +42,14 @@ def store_of(path: str) -> Store:
 def _store(scheme: str, bucket: str) -> Store:
     root = f"{scheme}://{bucket}"
     if scheme == "s3":
-        return _ArrowStore(_s3(bucket), root, bucket)
-    filesystem, path = _fsspec(root)
+        return _ArrowStore(s3_client(bucket), root, bucket)
+    filesystem, path = fsspec_client(root)
     return _FsspecStore(filesystem, root, path)
 
 
 @cache
 def _web() -> Store:
-    return _WebStore(_fsspec("http://")[0])
-
-
-def _fsspec(root: str) -> tuple[Any, str]:
-    scheme = root.partition(":")[0]
-    try:
-        return fsspec.core.url_to_fs(root, use_listings_cache=False)  # type: ignore[no-any-return]
-    except ImportError as error:
-        package = _PACKAGES.get(scheme)
-        remedy = f"pip install {package}" if package else str(error).split("\n", 1)[0]
-        raise UserError(f"{scheme}:// needs a package that is not installed: {remedy}") from error
-    except ValueError as error:
-        if "protocol" not in str(error).lower():
-            raise UserError(f"{root} cannot be opened: {error}") from error
-        raise UserError(
-            f"{scheme}:// is no kind of storage that is known here; use a path, or s3://, gs://, az://, hf://, https://"
-        ) from error
-
-
-def _s3(bucket: str) -> pafs.S3FileSystem:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if endpoint:
-        region = region or "us-east-1"
-    else:
-        with suppress(OSError):  # not told to just anyone; then it has to be set
-            region = pafs.resolve_s3_region(bucket)
-    retries = pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS)
-    return pafs.S3FileSystem(endpoint_override=endpoint, region=region, retry_strategy=retries)
+    return _WebStore(fsspec_client("http://")[0])
 
 
 class _Listed(ABC):
@@ -181,22 +130,22 @@ class _FsspecStore(_Listed):
         self._filesystem = filesystem
 
     def open(self, path: str) -> pa.NativeFile:
-        file = _asked(self._filesystem.open, self._inner(path), "rb", cache_type="none")
-        return pa.PythonFile(_Ranges(file), mode="r")
+        file = asked(self._filesystem.open, self._inner(path), "rb", cache_type="none")
+        return pa.PythonFile(Ranges(file), mode="r")
 
     def version(self, path: str) -> str:
-        return _told_version(_asked(self._filesystem.info, self._inner(path)))
+        return _told_version(asked(self._filesystem.info, self._inner(path)))
 
     def _size(self, path: str) -> int | None:
         try:
-            info = _asked(self._filesystem.info, path)
+            info = asked(self._filesystem.info, path)
         except FileNotFoundError:
             return None
         return int(info["size"] or 0) if info["type"] == "file" else None
 
     def _below(self, folder: str) -> dict[str, int]:
         try:
-            found = _asked(self._filesystem.find, folder, detail=True)
+            found = asked(self._filesystem.find, folder, detail=True)
         except FileNotFoundError:
             return {}
         return {path: int(info["size"] or 0) for path, info in found.items() if info["type"] == "file"}
@@ -210,20 +159,20 @@ class _WebStore:
 
     def find(self, given: str) -> Found | None:
         try:
-            info = _asked(self._filesystem.info, given)
+            info = asked(self._filesystem.info, given)
         except FileNotFoundError:
             return None
         return Found((Entry(given, int(info.get("size") or 0)),), ())
 
     def version(self, path: str) -> str:
-        return _told_version(_asked(self._filesystem.info, path))
+        return _told_version(asked(self._filesystem.info, path))
 
     def open(self, path: str) -> Any:
-        file = _asked(self._filesystem.open, path, "rb", cache_type="none")
+        file = asked(self._filesystem.open, path, "rb", cache_type="none")
         if _gives_parts(file):
-            return pa.PythonFile(_Ranges(file), mode="r")
+            return pa.PythonFile(Ranges(file), mode="r")
         file.close()
-        return _Stream(_asked(self._filesystem.open, path, "rb", block_size=0))
+        return _Stream(asked(self._filesystem.open, path, "rb", block_size=0))
 
 
 def _gives_parts(file: Any) -> bool:
@@ -232,12 +181,12 @@ def _gives_parts(file: Any) -> bool:
         return False
     file.seek(file.size - 1)
     try:
-        return len(_asked(file.read, 1)) == 1
+        return len(asked(file.read, 1)) == 1
     except ValueError:
         return False
 
 
-class _Ranges(io.RawIOBase):
+class Ranges(io.RawIOBase):
     """Random access to a file that a server gives in parts; a part that does not come is asked for again."""
 
     def __init__(self, file: Any) -> None:
@@ -260,7 +209,7 @@ class _Ranges(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         wanted = max(0, min(len(buffer), self._file.size - self._at))
-        data = _asked(self._part, wanted) if wanted else b""
+        data = asked(self._part, wanted) if wanted else b""
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -288,7 +237,7 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = _translated(self._file.read, len(buffer))
+        data = translated(self._file.read, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
@@ -305,40 +254,3 @@ def _told_version(info: dict[str, Any]) -> str:
 def _folders_above(path: str) -> list[str]:
     names = path.split("/")
     return ["/".join(names[:count]) for count in range(1, len(names))]
-
-
-def _asked(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """The call's answer, asked for again for some seconds while the network fails; then raises OSError."""
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_not_exception_type((FileNotFoundError, PermissionError, ValueError)),
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
-        wait=tenacity.wait_random_exponential(multiplier=_PAUSE_S, max=8),
-        reraise=True,
-    )
-    answer: T = retrying(_translated, call, *arguments, **options)
-    return answer
-
-
-def _translated(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """The call's answer; what a network library raises of its own becomes an OSError of one line."""
-    try:
-        return call(*arguments, **options)
-    except FileNotFoundError as error:
-        if error.__cause__ is None:
-            raise
-        # fsspec says so of every failure to look at a web address
-        raise _os_error(error.__cause__) from error
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        raise _os_error(error) from error
-
-
-def _os_error(error: BaseException) -> OSError:
-    status = getattr(error, "status", None)
-    if status in (404, 410):
-        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    if status in (401, 403):
-        return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    said = f"{status} {getattr(error, 'message', '')}" if status else f"{type(error).__name__}: {error}"
-    return OSError(said.split("\n", 1)[0])

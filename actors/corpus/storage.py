@@ -89,7 +89,8 @@ def version(path: str) -> str:
 
         return store_of(path).version(path)
     stat = Path(path).stat()
-    return f"{stat.st_mtime_ns}-{stat.st_size}"
+    # the second time also moves when content is written that keeps size and the first, as `rsync -t` does
+    return f"{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_size}"
 
 
 def find(given: str) -> Found | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from actors.driver.controller import Controller
 from actors.driver.metrics import RayMetrics, samples
-from actors.driver.telemetry import Telemetry, last_settings
+from actors.driver.telemetry import last_settings, open_telemetry
 from actors.driver.tuning import DEFAULT_POLICY, POLICIES, Bounds
 from actors.driver.verdict import Known
 from actors.messages import DriverStatus, Endpoint, Orders, Report
@@ -30,7 +30,7 @@ class DriverActor:
             {url: make_policy(each, before.get(url)) for url, each in bounds.items()},
             {each.url: Known(each, bounds[each.url]) for each in endpoints},
         )
-        self._telemetry = Telemetry(out)
+        self._telemetry = open_telemetry(out)
         self._metrics = RayMetrics(out)
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
@@ -42,6 +42,10 @@ class DriverActor:
         if self._ticking.done():
             self._ticking.result()
         return self._controller.status()
+
+    async def save(self) -> None:
+        """The job ends: see that all telemetry lasts."""
+        await self._telemetry.save()
 
     async def cpu_seconds(self) -> float:
         """CPU time of this process so far."""

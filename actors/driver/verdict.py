@@ -59,7 +59,7 @@ def judge(load: Load, known: Mapping[str, Known]) -> Verdict:
     return (
         _failing(load, known)
         or _output(load)
-        or _client(load)
+        or _client(load, known)
         or _input(load)
         or _rate_limit(load, known)
         or _pinned(load, known)
@@ -84,9 +84,15 @@ def _output(load: Load) -> Verdict | None:
     return Verdict("output", told, "write to faster storage, or with --dtype float16 half as much")
 
 
-def _client(load: Load) -> Verdict | None:
-    if load.busy < _BUSY_CORE or _full(load.endpoints):
+def _client(load: Load, known: Mapping[str, Known]) -> Verdict | None:
+    """Cores that are busy with our work, or a machine that is busy with anything but the server."""
+    if _full(load.endpoints):
         return None
+    if load.busy < _BUSY_CORE:
+        if load.idle_cores >= _NO_CORE or any(known[each.endpoint].here for each in load.endpoints):
+            return None
+        told = f"no core of the client's machine is idle, the embedders use {load.busy:.0%} of one each"
+        return Verdict("client", told, "add a client machine to the Ray cluster, or end what else runs on this one")
     if load.idle_cores < _NO_CORE:
         told = f"client CPU {load.busy:.0%} of a core each, and no core of the machine is idle"
         return Verdict("client", told, "add a client machine to the Ray cluster")
@@ -125,7 +131,9 @@ def _pinned(load: Load, known: Mapping[str, Known]) -> Verdict | None:
         pinned = known[each.endpoint].bounds.limit
         waits = each.gpu is not None and not _is_full(each)
         if pinned == 1 and not _is_full(each):
-            return Verdict("client", f"one request at a time{_gpu(each)}", "leave --sync out")
+            return Verdict(
+                "client", f"one request at a time{_gpu(each)}", "run it with --async and --concurrency auto"
+            )
         if pinned and waits:
             told = f"requests in flight are pinned to {pinned}{_gpu(each)}"
             return Verdict("client", told, "leave --concurrency and --async-preset out")
@@ -141,21 +149,17 @@ def _server(load: Load, known: Mapping[str, Known]) -> Verdict:
     server = known[least.endpoint]
     if cap := _cap(least, server):
         return Verdict("server", *cap)
+    if server.here and load.idle_cores < _NO_CORE:
+        told = f"no core of this machine, which the server runs on, is idle{_gpu(least)}"
+        return Verdict("server", told, "give it a machine of its own")
     if least.gpu is None:
-        return _unseen(load, server)
+        told = f"the server is the limit: the client needs {load.busy:.0%} of a core each"
+        return Verdict("server", told, "no GPU utilisation could be read; metrics_url names a page with it")
     switch = server.endpoint.switches.get("tokens_per_gpu_batch")
     now = server.endpoint.limits.tokens_per_gpu_batch
     told = f"{_at(least, load, server)} plateaus at {least.gpu:.0%} GPU: its own CPU or settings"
     raised = f"raise {switch}{f' (now {now})' if now else ''}" if switch else ""
     return Verdict("server", told, raised or "give it more CPU, or run a second one on the same GPU")
-
-
-def _unseen(load: Load, server: Known) -> Verdict:
-    if server.here and load.idle_cores < _NO_CORE:
-        told = "the server is the limit: no core of this machine, which it runs on, is idle"
-        return Verdict("server", told, "give it a machine of its own")
-    told = f"the server is the limit: the client needs {load.busy:.0%} of a core each"
-    return Verdict("server", told, "no GPU utilisation could be read; metrics_url names a page with it")
 
 
 def _cap(each: EndpointLoad, server: Known, least: float = _NEAR_CAP) -> tuple[str, str] | None:

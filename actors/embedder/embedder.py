@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from actors.corpus.storage import reason
 from actors.embedder.batch import Batch
 from actors.embedder.bodies import Bodies
 from actors.embedder.client import EmbeddingClient
@@ -26,7 +27,7 @@ from actors.embedder.machine import Machine
 from actors.embedder.open_part import OpenPart
 from actors.embedder.ports import DriverPort, QueuePort
 from actors.embedder.window import Window
-from actors.errors import UserError
+from actors.errors import UserError, first_of
 from actors.messages import Claim, EndpointReport, Grant, JobSpec, Lease, PartDone, Report
 
 BEAT_S = 1.0  # to the queue, at least; leases last many beats
@@ -126,7 +127,7 @@ class Embedder:
                 for task in (*helpers, *self._busy):
                     task.cancel()
         except* UserError as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
         await self._driver.report(self._summarise())
 
     async def _beat(self) -> None:
@@ -255,9 +256,7 @@ class Embedder:
         try:
             done = await loop.run_in_executor(self._writer, part.write, self._spec, self._incarnation)
         except OSError as error:
-            raise UserError(
-                f"cannot write {self._spec.out}/{part.part.name}: {error.strerror or error}", 1
-            ) from error
+            raise UserError(f"cannot write {self._spec.out}/{part.part.name}: {reason(error)}", 1) from error
         self._window.forget(part)
         part.close()
         self._writing -= 1
@@ -312,11 +311,3 @@ class Embedder:
             return report
         url = report.endpoint
         return replace(report, gpu=self._gauge.gpu(url), queue=self._gauge.queue(url) or report.queue)
-
-
-def _first(errors: BaseExceptionGroup[UserError]) -> UserError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UserError)
-    return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,10 @@ from actors.corpus import Rows
 from actors.embedder.blocks import Blocks
 from actors.messages import JobSpec, Part, PartDone
 from actors.output.digests import digest
-from actors.output.folder import REJECTS_PROPERTY, rejects_of
-from actors.output.parts import Reject, part_schema, write_part, write_rejects
+from actors.output.folder import REJECTS_PROPERTY
+from actors.output.parts import Reject, part_schema, write_rejects
+from actors.output.sinks import open_sink
+from actors.output.store import store_of
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -159,8 +160,8 @@ class OpenPart:
 
         A part that another holder made durable meanwhile stays as it is.
         """
-        out = Path(spec.out)
-        there = rejects_of(out / self.part.name)
+        sink = open_sink(spec.sink, spec.out)
+        there = sink.written_meanwhile(self.part.name)
         if there is not None:
             return PartDone(self.part.index, self.part.rows, there)
         ids = self._rows.ids
@@ -169,12 +170,14 @@ class OpenPart:
         keep: Sequence[pa.Array] = self._rows.keep
         vectors, digests = self._vectors, self._digests
         if self._rejects:
-            write_rejects(out, self.part.name, spec.columns, ids, list(self._rejects.values()), writer)
+            write_rejects(
+                store_of(spec.out), self.part.name, spec.columns, ids, list(self._rejects.values()), writer
+            )
             good = np.setdiff1d(np.arange(self.part.rows), np.array(list(self._rejects), np.int64))
             ids, vectors, digests = ids.take(pa.array(good)), vectors[good], self.digests(good)
             keep = [column.take(pa.array(good)) for column in keep]
-        write_part(
-            out / self.part.name,
+        sink.write(
+            self.part.name,
             part_schema(spec.columns, spec.dim, spec.dtype),
             ids,
             vectors,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from actors.messages import Reuse
 from actors.output.digests import as_words
 from actors.output.old_part import OldPart
 from actors.output.run_file import plan_of, read_run
-from actors.output.text_index import TextIndex
+from actors.output.text_index import open_at
 from actors.output.vector_file import Vectors
 
 _MOST_OPEN = 128  # old parts: a new one needs one or two, where the corpus kept its order
@@ -27,11 +26,11 @@ class OldVectors:
     """Gives open parts what an earlier output has for their texts. One thread. `rows` is how many it has given."""
 
     def __init__(self, reuse: Reuse) -> None:
-        self._out = Path(reuse.out)
+        self._out = reuse.out
         run = read_run(self._out) or {}
         self._plan = plan_of(run)
         self._dim, self._dtype = run["dim"], run["dtype"]
-        self._index = TextIndex(Path(reuse.index))
+        self._index = open_at(reuse.index)
         self._parts: OrderedDict[int, OldPart] = OrderedDict()
         self.rows = 0
 
@@ -59,7 +58,7 @@ class OldVectors:
 
     def _part(self, index: int) -> OldPart:
         part = self._parts.pop(index, None) or OldPart(
-            self._out / self._plan.part(index).name, self._dim, self._dtype
+            self._out, self._plan.part(index).name, self._dim, self._dtype
         )
         self._parts[index] = part
         if len(self._parts) > _MOST_OPEN:

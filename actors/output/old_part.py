@@ -6,35 +6,40 @@ import json
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.corpus.storage import reason
 from actors.errors import FAILED, UserError
 from actors.output.digests import DIGEST, DIGEST_BYTES, Words, as_words
+from actors.output.store import Place, join, store_of
 from actors.output.vector_file import TEXTS_PROPERTY, Vectors
 
 Ints = npt.NDArray[np.int64]
 
-_REMEDY = "run without --reuse"
-
 
 class OldPart:
-    """An open part. Raises UserError, which names it, when it cannot be read or holds no digests. One thread."""
+    """An open part. Raises UserError, which names it, when it cannot be read or holds no digests. One thread.
 
-    def __init__(self, path: Path, dim: int, dtype: str) -> None:
-        self._path = path
+    `asked_by` is the option for which it is read.
+    """
+
+    def __init__(self, out: Place, name: str, dim: int, dtype: str, asked_by: str = "--reuse") -> None:
+        self._asked_by = asked_by
+        self._path = join(out, name)
         self._dim, self._dtype = dim, np.dtype(dtype)
         try:
-            metadata = pq.read_metadata(path)
-            self._file = path.open("rb", buffering=0)  # what is asked for, and nothing around it
-        except (OSError, pa.ArrowException) as error:
+            self._file = store_of(out).open(name)  # it reads what is asked for, and nothing around it
+        except OSError as error:
             raise self._unreadable(error) from error
         try:
-            self._learn(metadata)
+            self._learn(pq.read_metadata(self._file))
+        except (OSError, pa.ArrowException) as error:
+            self._file.close()
+            raise self._unreadable(error) from error
         except BaseException:
             self._file.close()
             raise
@@ -67,8 +72,8 @@ class OldPart:
         told = (metadata.metadata or {}).get(TEXTS_PROPERTY.encode())
         if told is None:
             raise UserError(
-                f"--reuse: {self._path} does not say which texts its vectors are of (it is of an earlier version, "
-                f"or was written anew by another program); {_REMEDY}"
+                f"{self._asked_by}: {self._path} does not say which texts its vectors are of (it is of an earlier "
+                f"version, or was written anew by another program); run without {self._asked_by}"
             )
         try:
             where = json.loads(told)
@@ -84,7 +89,7 @@ class OldPart:
     def _read(self, at: int, size: int) -> bytes:
         try:
             self._file.seek(at)
-            data = self._file.read(size)
+            data: bytes = self._file.read(size)
         except OSError as error:
             raise self._unreadable(error) from error
         while len(data) < size:  # a read may be cut short
@@ -95,5 +100,7 @@ class OldPart:
         return data
 
     def _unreadable(self, error: BaseException) -> UserError:
-        why = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
-        return UserError(f"--reuse: {self._path} cannot be read ({why}); {_REMEDY}", FAILED)
+        why = reason(error) if isinstance(error, OSError) else str(error).split("\n", 1)[0]
+        return UserError(
+            f"{self._asked_by}: {self._path} cannot be read ({why}); run without {self._asked_by}", FAILED
+        )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.messages import Columns
 from actors.output import vector_file
-from actors.output.folder import REJECTS, publish
+from actors.output.folder import REJECTS
+from actors.output.store import Store
 
-PLAN_PROPERTY = "rayembed.plan"  # in the footer of each part: the fingerprint of the run
+# in the footer of each part: the fingerprint of the run, and its own name, also in that of its rejects
+PLAN_PROPERTY = "rayembed.plan"
+PART_PROPERTY = "rayembed.part"
 
 _MAX_DETAIL = 500
 
@@ -42,7 +45,8 @@ def reject_schema(columns: Columns) -> pa.Schema:
 
 
 def write_part(
-    path: Path,
+    store: Store,
+    name: str,
     schema: pa.Schema,
     ids: pa.Array,
     vectors: vector_file.Vectors,
@@ -57,19 +61,16 @@ def write_part(
     """
     others = pa.Table.from_arrays([ids, *keep], schema=schema.remove(schema.get_field_index("embedding")))
 
-    def write(hidden: Path) -> None:
-        with hidden.open("wb") as file:
-            vector_file.write(file, schema, others, vectors, properties, digests)
+    def write(file: BinaryIO) -> None:
+        vector_file.write(file, schema, others, vectors, {**properties, PART_PROPERTY: name}, digests)
 
-    publish(path, write, writer)
+    store.publish(name, write, writer)
 
 
 def write_rejects(
-    folder: Path, name: str, columns: Columns, ids: pa.Array, rejects: Sequence[Reject], writer: str
+    store: Store, name: str, columns: Columns, ids: pa.Array, rejects: Sequence[Reject], writer: str
 ) -> None:
     """Publish the rejects of the part called `name` under the same name; `ids` are those of the whole part."""
-    target = folder / REJECTS
-    target.mkdir(exist_ok=True)
     rejects = sorted(rejects, key=lambda reject: reject.row)
     table = pa.Table.from_arrays(
         [
@@ -78,6 +79,6 @@ def write_rejects(
             pa.array([reject.status for reject in rejects], pa.int32()),
             pa.array([reject.detail[:_MAX_DETAIL] for reject in rejects], pa.string()),
         ],
-        schema=reject_schema(columns),
+        schema=reject_schema(columns).with_metadata({PART_PROPERTY: name}),
     )
-    publish(target / name, lambda hidden: pq.write_table(table, hidden), writer)
+    store.publish(f"{REJECTS}/{name}", lambda file: pq.write_table(table, file), writer)

@@ -1,11 +1,13 @@
 """Where in an earlier output the vector of a text is: sorted digests on disk, of any number of rows.
 
 24 bytes a row: three files of uint64, the first and the second half of each digest, ascending, and its place.
+Where the output is in an object store the index lies there too, and each embedder has a copy on its disk.
 """
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.output.digests import Words
+from actors.output.store import Place, Store, store_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -21,6 +24,39 @@ _NAMES = ("first", "second", "place")
 _ROW_BITS = 32  # a place is the number of a part and a row in it
 _BUCKET_ROWS = 1 << 22  # sorted at a time, in 250 MB
 _MOST_BUCKETS = 256  # open files
+_COPIED_BYTES = 16 << 20  # at a time
+
+
+def build_at(place: Place, parts: Iterable[tuple[int, Words]], most_rows: int) -> int:
+    """As `build`, in a folder, or by way of one to an object store."""
+    store = store_of(place)
+    if store.folder:
+        return build(store.folder, parts, most_rows)
+    with tempfile.TemporaryDirectory(prefix="rayembed-") as folder:
+        texts = build(Path(folder) / "index", parts, most_rows)
+        for name in _NAMES if texts else ():
+            _publish(store, name, np.memmap(Path(folder) / "index" / name, np.uint8, "r").data)
+        return texts
+
+
+def open_at(place: Place) -> TextIndex:
+    """The index in a folder; of one in an object store a copy, which needs no name any more once it is mapped."""
+    store = store_of(place)
+    if store.folder:
+        return TextIndex(store.folder)
+    with tempfile.TemporaryDirectory(prefix="rayembed-") as folder:
+        for name in _NAMES:
+            _copy(store, name, Path(folder) / name)
+        return TextIndex(Path(folder))
+
+
+def _publish(store: Store, name: str, content: memoryview) -> None:
+    store.publish(name, lambda file: file.write(content))
+
+
+def _copy(store: Store, name: str, path: Path) -> None:
+    with store.open(name) as source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, _COPIED_BYTES)
 
 
 def build(folder: Path, parts: Iterable[tuple[int, Words]], most_rows: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from actors.messages import Claim, Grant, QueueStatus
-from actors.output.folder import finished_parts
+from actors.output.done import finished_parts
 from actors.queue.ledger import Ledger
 from actors.queue.plan import Plan
 
@@ -18,9 +18,9 @@ class QueueActor:
     The first beat of each embedder tells it that again.
     """
 
-    def __init__(self, plan: Plan, batch: int | None, out: str) -> None:
+    def __init__(self, plan: Plan, batch: int | None, out: str, sink: str) -> None:
         wanted = plan.parts_of_batch(batch)
-        done = finished_parts(out, plan, wanted)
+        done = finished_parts(out, plan, wanted, sink)
         self._ledger = Ledger(plan, wanted, done.indexes, done.rejects)
 
     async def claim(self, claim: Claim) -> Grant:

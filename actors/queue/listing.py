@@ -21,7 +21,9 @@ from actors.corpus.documents import MEMBERS
 from actors.corpus.source import look_at, version_of
 from actors.corpus.storage import Entry, bare, find, reason, scheme_of
 from actors.errors import UserError
+from actors.ids import is_id_type
 from actors.messages import Columns, SourceFile
+from actors.output.store import Place
 
 _MEMBERS_BYTES = 64 << 20  # of small files that stand as one: a part of them is held in memory
 _LOOKS_AT_ONCE = 16  # a look into an object store is a few round trips
@@ -47,7 +49,7 @@ class _Source:
 
 def list_input(
     inputs: Sequence[str],
-    out: Path,
+    out: Place,
     text: str,
     id_column: str | None,
     keep: Sequence[str],
@@ -78,7 +80,7 @@ def list_input(
     return Listing(files, columns, tuple(each.checkpoints for each in surveys))
 
 
-def _find(inputs: Sequence[str], out: Path) -> list[Entry]:
+def _find(inputs: Sequence[str], out: Place) -> list[Entry]:
     """Files in sorted order, each once."""
     entries: dict[str, Entry] = {}
     for given in inputs:
@@ -93,8 +95,8 @@ def _find(inputs: Sequence[str], out: Path) -> list[Entry]:
             raise UserError(f"no corpus file in folder {given}: looked for {_endings()}")
         entries.update((entry.path, entry) for entry in wanted)
     by_file = {_real(path): entries[path] for path in sorted(entries, reverse=True)}
-    own = os.path.realpath(out)
-    outside = [entry for file, entry in by_file.items() if scheme_of(file) or not Path(file).is_relative_to(own)]
+    own = _real(str(out))
+    outside = [entry for file, entry in by_file.items() if not file.startswith(f"{own}/")]
     if not outside:
         raise UserError(f"the input is the output folder {out}; choose another -o")
     return sorted(outside, key=lambda entry: entry.path)
@@ -191,8 +193,8 @@ def _check_text(filled: Iterable[tuple[SourceFile, Survey]], text: str) -> None:
 
 def _id_type(filled: Sequence[tuple[SourceFile, Survey]], name: str) -> pa.DataType:
     type_ = _agreed_type(filled, name, "--id-column")
-    if not (pa.types.is_integer(type_) or pa.types.is_string(type_) or pa.types.is_large_string(type_)):
-        raise UserError(f"--id-column {name} holds {type_}; an id is a whole number or a string")
+    if not is_id_type(type_):
+        raise UserError(f"--id-column {name} holds {type_}; an id is a whole number, a string or a UUID")
     return type_
 
 
@@ -215,7 +217,9 @@ def _agreed_type(filled: Sequence[tuple[SourceFile, Survey]], name: str, option:
         elif survey.all_text and (wider := _wider(first[1], type_, typed)):
             first = first[0], wider
         else:
-            raise UserError(f"{option} {name} is {first[1]} in {first[0]} but {type_} in {file.name}")
+            raise UserError(
+                f"{option} {name} is {first[1]} in {first[0]} but {type_} in {file.name}; convert one of them"
+            )
     return first[1] if first else pa.string()
 
 

@@ -152,10 +152,15 @@ class Plan:
 
     def rows_of(self, parts: range | Ints) -> int:
         """Rows of these parts together; quick for a million of them."""
+        return int(self.rows_each(parts).sum())
+
+    def rows_each(self, parts: range | Ints) -> Ints:
+        """Rows of each of these parts."""
         indexes = np.asarray(parts, np.int64)
         segment = np.searchsorted(self._first_parts, indexes, "right") - 1
         skip = (indexes - self._first_parts[segment]) * self.rows_per_part
-        return int(np.minimum(self.rows_per_part, self._segments[segment, 2] - skip).sum())
+        rows: Ints = np.minimum(self.rows_per_part, self._segments[segment, 2] - skip)
+        return rows
 
     @property
     def batches(self) -> int:

@@ -35,7 +35,7 @@ def settings_of(settings: Settings, mode: Mode, corpus: Path | None, rows: int |
     return settings.model_copy(
         update={
             "input": input_,
-            "output": settings.output.model_copy(update={"path": str(out)}),
+            "output": settings.output.model_copy(update={"path": str(out), "sink": "parquet"}),
             "async_inference": settings.async_inference.model_copy(update={"enabled": mode == "async"}),
         }
     )

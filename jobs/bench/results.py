@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from actors.output.folder import publish_text
+from actors.output.local_store import publish_file
 from jobs.bench.schedule import Mode
 from jobs.bench.spread import Amount, Spread
 from jobs.bench.vectors import Agreement
 from jobs.report.timeline import Stretch, Timeline
 
-SCHEMA = 1
+SCHEMA = 2
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=10**15)]
@@ -160,7 +160,7 @@ def save(folder: Path, name: str, result: Result) -> Path:
     """Write `name`.json into the folder; it appears whole or not at all. Raises OSError."""
     path = folder / f"{name}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    publish_text(path, msgspec.json.format(encode(result), indent=1).decode() + "\n")
+    publish_file(path, msgspec.json.format(encode(result), indent=1).decode() + "\n")
     return path
 
 

@@ -35,7 +35,7 @@ def demo(folder: Path) -> int:
     print(f"corpus: {rows:,} texts in {corpus} ({CORPUS_LICENSE})", file=sys.stderr)
     with start_local_server() as url:
         outcome = run(_settings(url, corpus, vectors))
-        print(in_words(outcome.summary, vectors))
+        print(in_words(outcome.summary, f"{vectors}/part-*.parquet"))
         _search(url, outcome.summary.model, corpus, vectors)
     print(f"\nreport: {(vectors / REPORT_FILE).resolve().as_uri()}")
     return outcome.exit_code

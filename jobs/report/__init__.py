@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from actors.output.folder import REPORT_FILE, publish_text
+from actors.output.folder import REPORT_FILE
+from actors.output.sinks import PARQUET, SINKS
+from actors.output.store import Place, publish_text, store_of
 from jobs.report.disguise import as_empty_part
 from jobs.report.figures import figures, looks
 from jobs.report.page import Facts, fill
@@ -34,18 +35,18 @@ class _Part:
     words: str
 
 
-def write_report(out: Path, summary: Summary, about: Facts | None = None) -> None:
+def write_report(out: Place, summary: Summary, about: Facts | None = None, sink: str = PARQUET) -> None:
     """Publish `report.html` in the output folder `out`, from `summary` and the telemetry that is there.
 
     The time lines are of all runs into the folder, one after the other, so that a run that went on after an
     interruption, or found nothing left to do, does not hide what led to it. The numbers are of this run. `about`
     is what else there is to know: the machine, the settings.
     """
-    page = render(summary, read_timeline(out), out, datetime.now(UTC), about or {})
-    publish_text(out / REPORT_FILE, as_empty_part(page))
+    page = render(summary, read_timeline(out), out, datetime.now(UTC), about or {}, sink)
+    publish_text(store_of(out), REPORT_FILE, as_empty_part(page))
 
 
-def render(summary: Summary, timeline: Timeline, out: Path, written: datetime, about: Facts) -> str:
+def render(summary: Summary, timeline: Timeline, out: Place, written: datetime, about: Facts, sink: str) -> str:
     """The page."""
     colours = looks(timeline)
     return fill(
@@ -58,7 +59,7 @@ def render(summary: Summary, timeline: Timeline, out: Path, written: datetime, a
             "figures": figures(timeline, colours),
             "parts": _parts(summary),
             "out": os.fsencode(out).decode(errors="replace"),
-            "code": _code(out),
+            "code": SINKS[sink].code(str(out)),
             "about": about,
             "written": written.strftime("%Y-%m-%d %H:%M UTC"),
         },
@@ -82,8 +83,3 @@ def _parts(summary: Summary) -> tuple[_Part, ...]:
         _Part(summary.rows_rejected, "rejected", "rejected"),
         _Part(rest, "rest", "to do: run the same command again"),
     )
-
-
-def _code(out: Path) -> str:
-    """Python that reads the vectors."""
-    return f"import pyarrow.dataset as ds\ntable = ds.dataset({str(out)!r}).to_table()"

@@ -53,7 +53,8 @@ def figures(timeline: Timeline, looks: dict[str, str]) -> tuple[Figure, ...]:
     return (
         *_rows(axis, replace(sampled, width_s=max(sampled.width_s, smooth_s))),
         _requests(axis, sampled),
-        _batch(axis, sampled),
+        _batch(axis, sampled, "batch_rows", "Texts in one request"),
+        _batch(axis, sampled, "batch_tokens", "Tokens in one request"),
         _gpu(axis, sampled, timeline.gpu_source),
         *_latency(axis, sampled),
     )
@@ -121,14 +122,13 @@ def _requests(axis: Axis, sampled: _Sampled) -> Figure:
     return Figure(title, f"dashed: the limit that the driver set{moved}", svg)
 
 
-def _batch(axis: Axis, sampled: _Sampled) -> Figure:
+def _batch(axis: Axis, sampled: _Sampled, column: str, title: str) -> Figure:
     """Endpoints often agree here, so each line is drawn wider than those over it."""
-    lines = sampled.each("batch_rows", _median, stepped=True)
+    lines = sampled.each(column, _median, stepped=True)
     wider = [
         replace(line, look=f"{line.look} w{above if len(lines) <= _FEW else 0}")
         for above, line in enumerate(reversed(lines))
     ]
-    title = "Texts in one request"
     svg = chart(axis, wider[::-1], title, turns=sampled.turns)
     return Figure(title, "the most that the driver allowed", svg)
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from actors.driver.telemetry import life_of
 from actors.output.folder import TELEMETRY
+from actors.output.store import Place, store_of
 
 Numbers = npt.NDArray[np.float64]
 
 MOST_STRETCHES = 20  # of many runs into one folder, only the latest are read
 MOST_CHANGES = 30
 
-_COLUMNS = 9
+_COLUMNS = 10
+_BUFFER = 1 << 20
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -54,6 +58,7 @@ class Series:
     inflight: Numbers
     limit: Numbers
     batch_rows: Numbers
+    batch_tokens: Numbers
     gpu: Numbers
     p50_ms: Numbers
     p99_ms: Numbers
@@ -97,18 +102,21 @@ class Timeline:
     gpu_source: str | None
 
 
-def read_timeline(out: Path) -> Timeline:
-    """All that was recorded in the output folder `out`, line by line: a day's file costs about a second."""
-    files = sorted((out / TELEMETRY).glob("*.jsonl"))
+def read_timeline(out: Place) -> Timeline:
+    """All that was recorded in the output `out`, line by line: a day's file costs about a second."""
+    store = store_of(out)
+    lives: dict[str, list[str]] = {}  # the files of each life of the driver: one, or its pieces in an object store
+    for name in sorted(name for name in store.names(TELEMETRY) if name.endswith(".jsonl")):
+        lives.setdefault(life_of(name), []).append(name)
     reader = _Reader()
-    for path in files[-MOST_STRETCHES:]:
-        with path.open("rb") as file:
-            reader.read(_started(path.stem), _lines(file))
+    for life in sorted(lives)[-MOST_STRETCHES:]:
+        files = (store.open(f"{TELEMETRY}/{name}") for name in lives[life])
+        reader.read(_started(life), itertools.chain.from_iterable(map(_lines, files)))
     return Timeline(
         tuple(reader.stretches),
         tuple(reader.changes),
         reader.changes_total,
-        max(0, len(files) - MOST_STRETCHES),
+        max(0, len(lives) - MOST_STRETCHES),
         reader.gpu_source,
     )
 
@@ -152,17 +160,19 @@ def _numbers(line: _Line) -> tuple[float, ...]:
     """As the fields of `Series`."""
     gpu, p50, p99 = (np.nan if each is None else each for each in (line.gpu_util, line.p50_ms, line.p99_ms))
     errors = sum(line.errors.values()) if line.errors else 0
-    return (line.t, line.rows_per_s, line.inflight, line.limit, line.batch_rows, gpu, p50, p99, errors)
+    batch = (line.batch_rows, line.batch_tokens)
+    return (line.t, line.rows_per_s, line.inflight, line.limit, *batch, gpu, p50, p99, errors)
 
 
-def _lines(file: BinaryIO) -> Iterator[_Line]:
-    """A line that is torn, as a kill leaves the last one, is left out."""
+def _lines(file: Any) -> Iterator[_Line]:
+    """Of a `pa.NativeFile`. A line that is torn, as a kill leaves the last one, is left out."""
     decode = msgspec.json.Decoder(_Line).decode
-    for line in file:
-        try:
-            yield decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
+    with io.BufferedReader(file, _BUFFER) as lines:
+        for line in lines:
+            try:
+                yield decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
 
 
 def _started(stem: str) -> str:

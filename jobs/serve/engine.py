@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 MOST_TEXTS = 1 << 17  # that are here at a time: 64 of the largest requests
 _MOST_READERS = 4  # a tokenizer uses all cores by itself; these are for what goes on around it
+_WRITERS = 2
 _END_S = 5.0
 
 
@@ -66,6 +67,7 @@ class Engine:
         self._numbers = itertools.count()
         self._changed = Condition()  # guards all that is here
         self._readers = ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1), "reader")
+        self._writers = ThreadPoolExecutor(_WRITERS, "writer")  # no answer waits behind texts that have just come
         self._lanes: list[Thread] = []
         self._closed = False
         self._here = self._running = self._texts = self._tokens = self._padded = self._batches = 0
@@ -78,7 +80,8 @@ class Engine:
                 raise FullError
             self._here += len(texts)
         try:
-            rows = await self.beside(lambda: self._backend.tokenize(texts))
+            loop = asyncio.get_running_loop()
+            rows = await loop.run_in_executor(self._readers, self._backend.tokenize, texts)
             vectors = await asyncio.wrap_future(self._submit(rows))
         finally:
             with self._changed:
@@ -86,8 +89,8 @@ class Engine:
         return Encoded(vectors, counts(rows))
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """What would hold up the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        """What is done to an answer and would hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work)
 
     def counters(self) -> Counters:
         with self._changed:
@@ -107,7 +110,8 @@ class Engine:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._readers, self._writers):
+            pool.shutdown(wait=False, cancel_futures=True)
         for lane in self._lanes:
             lane.join(_END_S)
 

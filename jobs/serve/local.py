@@ -21,15 +21,16 @@ _STOP_S = 10
 
 
 @contextmanager
-def start_local_server() -> Iterator[str]:
-    """Yields the base URL, `http://127.0.0.1:PORT/v1`, of a server with the default model that answers already.
+def start_local_server(*options: str) -> Iterator[str]:
+    """Yields the base URL, `http://127.0.0.1:PORT/v1`, of a server that answers already.
 
+    `options` are those of `python -m jobs.serve`; without any it has the default model.
     The server ends with the block, and with this process however that ends. What it writes to stderr meanwhile goes
     to this process's stderr. Raises UserError when it does not start.
     """
     child = subprocess.Popen(
         # -P and the same path: the child imports what this process would, from a checkout, installed, or in Ray.
-        [sys.executable, "-P", "-m", "jobs.serve", "--port", "0", "--until-stdin-closes"],
+        [sys.executable, "-P", "-m", "jobs.serve", "--port", "0", "--until-stdin-closes", *options],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,

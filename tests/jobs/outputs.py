@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 from actors.corpus import Rows
 from actors.embedder.open_part import OpenPart
 from actors.messages import Columns, JobSpec, Orders, SourceFile
-from actors.output.folder import REJECTS_PROPERTY, publish_text
+from actors.output.folder import REJECTS_PROPERTY
+from actors.output.local_store import publish_file
 from actors.output.parts import PLAN_PROPERTY, Reject, write_rejects
 from actors.output.run_file import begin_run, fingerprint, identity
+from actors.output.store import store_of
 from actors.queue.plan import Plan
 from jobs.verify import in_words, verify
 
@@ -70,7 +72,7 @@ class Output:
         if ids is None:
             ids = pa.array(range(PLAN.rows), pa.int64())
         rejects = [Reject(place, "refused", 413, "too long") for place in places]
-        write_rejects(self.out, NAMES[index], self.columns, ids, rejects, "w")
+        write_rejects(store_of(self.out), NAMES[index], self.columns, ids, rejects, "w")
 
 
 def build(
@@ -103,7 +105,7 @@ def build(
         open_part.place(open_part.sendable, unit.astype(np.float32))
         assert open_part.complete
         open_part.write(spec, "w")
-    publish_text(out / "_summary.json", json.dumps({"complete": True, "rows_total": PLAN.rows}))
+    publish_file(out / "_summary.json", json.dumps({"complete": True, "rows_total": PLAN.rows}))
     return Output(out, columns, dtype, properties)
 
 
@@ -111,9 +113,9 @@ def names(count: int = PLAN.rows) -> pa.Array:
     return pa.array([f"doc-{row}" for row in range(count)])
 
 
-def complaint(out: Path) -> str:
+def complaint(out: Path, *, unique_ids: bool = False) -> str:
     """The one problem that `verify` finds, as it is printed."""
-    found = verify(out)
+    found = verify(out, unique_ids=unique_ids)
     assert not found.ok
     assert len(found.problems) == 1, in_words(found)
     line = str(found.problems[0])

@@ -26,6 +26,11 @@ def refused(rayembed, tmp_path):
     return run
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+
+
 @pytest.fixture
 def corpus(tmp_path):
     return write_parquet(tmp_path / "c.parquet", list(texts(20)))
@@ -56,6 +61,25 @@ def test_empty_corpus(refused, server, tmp_path):
 def test_not_parquet_at_all(refused, server, tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"rubbish" * 100)
     assert "x.parquet" in refused("x.parquet", "-o", "out", "--endpoint", server.url)
+
+
+def test_a_truncated_file_among_good_ones_is_named(refused, server, tmp_path):
+    for name in ("a", "b", "c"):
+        write_parquet(tmp_path / "in" / f"{name}.parquet", list(texts(2000)))
+    truncated = tmp_path / "in/b.parquet"
+    truncated.write_bytes(truncated.read_bytes()[:-1000])
+    assert "in/b.parquet is not a readable Parquet file" in refused("in", "-o", "out", "--endpoint", server.url)
+    assert server.stats()["requests"] == 0
+
+
+def test_mixed_schemas_in_one_folder(refused, server, tmp_path):
+    command = ("in", "-o", "out", "--endpoint", server.url)
+    ids: list[object] = [*range(20)]
+    write_parquet(tmp_path / "in/a.parquet", list(texts(20)), n=ids)
+    pq.write_table(pa.table({"n": [f"{i}" for i in ids], "body": texts(20)}), tmp_path / "in/b.parquet")
+    assert "text is not in b.parquet; its columns are: n, body" in refused(*command)
+    write_parquet(tmp_path / "in/b.parquet", list(texts(20)), n=[f"{i}" for i in ids])
+    assert "--id-column n is int64 in a.parquet but string in b.parquet" in refused(*command, "--id-column", "n")
 
 
 def test_unknown_ending(refused, server, tmp_path):

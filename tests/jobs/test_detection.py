@@ -72,6 +72,30 @@ def test_a_server_is_of_one_kind_only(kind: str) -> None:
         assert spoken(stand_in.url) == {kind}
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "switches"),
+    [
+        ("vllm", "vLLM", {"tokens_per_gpu_batch": "--max-num-batched-tokens and --max-num-seqs"}),
+        ("sglang", "SGLang", {"texts_in_flight": "--max-queued-requests"}),
+        (
+            "infinity",
+            "Infinity",
+            {"texts_in_flight": "INFINITY_QUEUE_SIZE", "tokens_per_gpu_batch": "--batch-size"},
+        ),
+        (
+            "tei",
+            "TEI",
+            {"texts_in_flight": "--max-concurrent-requests", "tokens_per_gpu_batch": "--max-batch-tokens"},
+        ),
+    ],
+)
+def test_advice_can_name_the_server_and_its_own_options(kind: str, name: str, switches: dict[str, str]) -> None:
+    with STAND_INS[kind]() as stand_in:
+        endpoint = found(stand_in.url).endpoint
+    assert endpoint.server.startswith(name)
+    assert switches.items() <= dict(endpoint.switches).items()
+
+
 def test_a_server_that_is_none_of_them_speaks_openai(server: EmbeddingServer) -> None:
     assert spoken(server.url) == set()
     assert found(server.url).endpoint.dialect == "openai"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable
 
@@ -39,11 +40,16 @@ class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return 2
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_what_is_shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
-    """In a terminal a bar; elsewhere a line every ten seconds, and as soon as it is written."""
-    shown = _Terminal() if terminal else io.StringIO()
+
+@pytest.mark.parametrize("columns", [140, 0, None])
+def test_what_is_shown(monkeypatch: pytest.MonkeyPatch, columns: int | None) -> None:
+    """In a terminal a bar; elsewhere, and where it has no width, a line every ten seconds, written at once."""
+    terminal = bool(columns)
+    shown = io.StringIO() if columns is None else _Terminal()
+    monkeypatch.setattr("jobs.progress.os.get_terminal_size", lambda _: os.terminal_size((columns or 0, 40)))
     flushed: list[str] = []
     clock = [100.0]
     monkeypatch.setattr(shown, "flush", lambda: flushed.append(shown.getvalue()))
@@ -63,7 +69,7 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     progress.close()
     text = shown.getvalue()
     assert text.count("bound by: server (GPU 97% busy: the server is the limit; add a GPU and an --endpoint)") == 1
-    assert "1,200 tokens/s, in flight 7/8, batch ≤64, GPU 97%, 2 errors" in text
+    assert "1,200 tokens/s, in flight 7/8, batch ≤64, GPU 97%, 2 errors, bound by server" in text
     if terminal:
         assert "700/1.00k" in text
     else:

@@ -4,41 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from actors.messages import Columns
 from jobs import verify_ids
+from jobs.verify import in_words, verify
 from jobs.verify_ids import find_repeat
-from tests.jobs.outputs import NAMES, STRINGS, build, complaint, names
+from tests.jobs.outputs import NAMES, PLAN, STRINGS, build, complaint, names
 
 
 def test_input_repeats_ids(tmp_path: Path) -> None:
     ids = pa.array([f"doc-{row % 27}" for row in range(29)])
     build(tmp_path, STRINGS, ids=ids)
-    line = complaint(tmp_path)
-    assert line.startswith(
-        f"{NAMES[3]} row 7: id 'doc-0' is also in {NAMES[0]} row 0 (2 rows repeat an earlier id)"
-    )
-    assert "either the input repeats it, or a file here is a copy of another" in line
+    place = f"{NAMES[3]} row 7: id 'doc-0' is also in {NAMES[0]} row 0"
+    line = f"{place}; so in the input, where 2 rows repeat an earlier id"
+    assert complaint(tmp_path, unique_ids=True) == line
+    found = verify(tmp_path)
+    assert found.ok
+    assert found.notes == (line,)
+    assert f"note: {line}" in in_words(found)
 
 
 def test_id_repeated_between_a_part_and_the_rejects_of_another(tmp_path: Path) -> None:
     ids = pa.array([f"doc-{0 if row == 12 else row}" for row in range(29)])
     build(tmp_path, STRINGS, ids=ids, rejected=[11, 12])
-    assert complaint(tmp_path).startswith(
-        f"_rejects/{NAMES[1]} row 1: id 'doc-0' is also in {NAMES[0]} row 0 (1 row "
+    assert complaint(tmp_path, unique_ids=True).startswith(
+        f"_rejects/{NAMES[1]} row 1: id 'doc-0' is also in {NAMES[0]} row 0; so in the input, where 1 row "
     )
+    assert verify(tmp_path).ok
 
 
 def test_part_with_string_ids_copied_over_another(tmp_path: Path) -> None:
     build(tmp_path, STRINGS, ids=names())
     (tmp_path / NAMES[1]).write_bytes((tmp_path / NAMES[0]).read_bytes())
-    line = complaint(tmp_path)
-    assert line.startswith(
-        f"{NAMES[1]} row 0: id 'doc-0' is also in {NAMES[0]} row 0 (8 rows repeat an earlier id)"
-    )
+    assert complaint(tmp_path) == f"{NAMES[1]}: a copy of '{NAMES[0]}'"
+
+
+def test_rejects_with_string_ids_copied_over_others(tmp_path: Path) -> None:
+    build(tmp_path, STRINGS, ids=names(), rejected=[1, 9])
+    rejects = tmp_path / "_rejects"
+    (rejects / NAMES[1]).write_bytes((rejects / NAMES[0]).read_bytes())
+    assert complaint(tmp_path) == f"_rejects/{NAMES[1]}: a copy of '{NAMES[0]}'"
+
+
+@pytest.mark.parametrize("type_", [pa.uuid(), pa.binary(16)])
+def test_uuids(tmp_path: Path, type_: pa.DataType) -> None:
+    ids = pa.array([UUID(int=row % 28).bytes for row in range(PLAN.rows)], pa.binary(16)).cast(type_)
+    build(tmp_path, Columns("text", "doc", (), type_, ()), ids=ids, rejected=[3, 9])
+    assert verify(tmp_path).ok
+    line = complaint(tmp_path, unique_ids=True)
+    assert f"id '{UUID(int=0)}' is also in {NAMES[0]} row 0" in line
+    assert pq.read_schema(tmp_path / NAMES[0]).field("id").type == type_
+    assert pq.read_schema(tmp_path / "_rejects" / NAMES[0]).field("id").type == type_
 
 
 def scan_of(*files: pa.Array) -> Callable[[], Iterator[tuple[str, pa.Array]]]:

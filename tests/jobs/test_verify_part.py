@@ -180,7 +180,7 @@ def test_ids_out_of_order(tmp_path: Path) -> None:
 def test_part_copied_over_another(tmp_path: Path) -> None:
     build(tmp_path)
     (tmp_path / NAMES[1]).write_bytes((tmp_path / NAMES[0]).read_bytes())
-    assert complaint(tmp_path) == f"{NAMES[1]} row 0: its id is 0, due is 8"
+    assert complaint(tmp_path) == f"{NAMES[1]}: a copy of '{NAMES[0]}'"
 
 
 def test_rejected_id_is_embedded_too(tmp_path: Path) -> None:

@@ -137,25 +137,27 @@ def quick(tmp_path: Path, *arguments: str, code: int = 0) -> tuple[int, list[str
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "wanted", "folder"),
     [
-        ([], "bench --mode async"),
-        (["async"], "bench --mode async"),
-        (["sync"], "bench --mode sync"),
-        (["both"], "bench --mode both"),
-        (["both", "--seconds", "30"], "bench --mode both --seconds 30"),
-        (["--seconds", "30"], "bench --mode async --seconds 30"),
+        ([], "bench --mode async", "quick_test_results"),
+        (["async"], "bench --mode async", "quick_test_results"),
+        (["sync"], "bench --mode sync", "quick_test_results"),
+        (["both"], "bench --mode both", "quick_test_results"),
+        (["both", "--seconds", "30"], "bench --mode both --seconds 30", "quick_test_results"),
+        (["--seconds", "30"], "bench --mode async --seconds 30", "quick_test_results"),
+        (["both", "--results", "there"], "bench --mode both --results there", "there"),
+        (["both", "--results=there", "--json"], "bench --mode both --results=there --json", "there"),
     ],
 )
-def test_the_quick_test(tmp_path: Path, arguments: list[str], wanted: str) -> None:
-    assert quick(tmp_path, *arguments) == (0, [wanted, "compare"])
+def test_the_quick_test(tmp_path: Path, arguments: list[str], wanted: str, folder: str) -> None:
+    assert quick(tmp_path, *arguments) == (0, [wanted, f"compare {folder}"])
     cli.commands["bench"].make_context("bench", shlex.split(wanted)[1:])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_the_quick_test_ends_as_the_measurement_did(tmp_path: Path) -> None:
     assert quick(tmp_path / "a", "fast") == (2, [])
-    assert quick(tmp_path / "b", code=3) == (3, ["bench --mode async", "compare"])
+    assert quick(tmp_path / "b", code=3) == (3, ["bench --mode async", "compare quick_test_results"])
     assert quick(tmp_path / "c", code=130) == (130, ["bench --mode async"])
 
 

@@ -25,6 +25,25 @@ class S3:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
         return f"s3://{BUCKET}/{key}"
 
+    def get(self, key: str) -> bytes:
+        content: bytes = self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return content
+
+    def listed(self, prefix: str) -> dict[str, str]:
+        """Entity tag of each object below the prefix, by the rest of its name."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return {
+            each["Key"].removeprefix(prefix): each["ETag"] for page in pages for each in page.get("Contents", [])
+        }
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """As polars and others want them named."""
+        return {
+            "aws_access_key_id": self.environment["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": self.environment["AWS_SECRET_ACCESS_KEY"],
+        }
+
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=BUCKET, Key=key)
 

@@ -62,6 +62,13 @@ _SAID = (
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"number of texts must be at most (?P<rows>\d+)"),  # Cohere
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"max number of inputs is (?P<rows>\d+)"),  # Azure
     _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"batch size is invalid.{0,30} larger than (?P<rows>\d+)"),  # DashScope
+    _words(Kind.TOO_MANY_INPUTS, _REFUSED, r"at most (?P<rows>\d+) requests can be in one batch"),  # Gemini
+    _words(Kind.TOO_MANY_INPUTS, _REFUSED, "too many inputs in request"),  # Mistral
+    _words(
+        Kind.TOO_LARGE,
+        _REFUSED,
+        r"too many tokens (overall, split|in batch\. max is (?P<most>\d+) got (?P<given>\d+))",
+    ),
     _words(Kind.TOO_LARGE, _REFUSED, r"requested (?P<given>\d+) tokens, max (?P<most>\d+) tokens per request"),
     _words(  # Voyage
         Kind.TOO_LARGE, _REFUSED, r"tokens per submitted batch is (?P<most>\d+)\. your batch has (?P<given>\d+)"
@@ -83,6 +90,12 @@ _SAID = (
         Kind.TOO_LONG,
         (422,),
         r"string should have at most (?P<most>\d+) (?P<unit>characters)(, not (?P<given>\d+))?",
+    ),
+    _words(Kind.TOO_LONG, _REFUSED, r"model's context window of (?P<most>\d+) tokens"),  # Voyage
+    _words(  # NVIDIA NIM
+        Kind.TOO_LONG,
+        (*_REFUSED, 500),
+        r"input length (?P<given>\d+) exceeds maximum allowed token size (?P<most>\d+)",
     ),
     # llama.cpp says it in three ways, the second also SGLang
     _words(Kind.TOO_LONG, (500,), r"input \((?P<given>\d+) tokens\) is too large.*batch size: (?P<most>\d+)"),

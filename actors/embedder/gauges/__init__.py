@@ -1,6 +1,7 @@
 """How busy the GPUs behind an endpoint are, and how much waits there.
 
 A new source is a file beside this and a line in `CARD_GAUGES` or `PAGE_GAUGES`; `reading` is how they are read.
+What a server tells in its answers is in `answers`, for whoever gets them.
 `gpu_source` is the `source` of one of these: nvml, gpm, triton, and of DCGM dcgm, dcgm-sm and dcgm-engine.
 """
 

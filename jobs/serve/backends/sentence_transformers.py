@@ -18,7 +18,7 @@ import numpy as np
 from actors.errors import UserError
 from jobs.serve.backends.base import Ids, Vectors, counts, unit_rows
 
-_GPU_TOKENS, _CPU_TOKENS = 32_768, 4096
+_GPU_TOKENS, _CPU_TOKENS = 32_768, 2048
 _ALIKE = 0.99  # cosine of the library's vectors and ours: half precision is far above, another text far below
 _LOOK = ["warm up", "a second text, longer than the first"]  # so that there is padding
 

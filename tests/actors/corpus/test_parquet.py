@@ -349,3 +349,17 @@ def test_two_columns_of_one_name_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
     with pytest.raises(UserError, match="'text'"):
         FORMAT.survey(str(path))
+
+
+def test_damage_that_decodes_to_other_texts_is_found_where_pages_have_checksums(tmp_path: Path) -> None:
+    """Most texts stand in a dictionary: a flipped bit in a place in it means another text."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"text {i * 7 % 1000}" for i in range(3000)]})
+    pq.write_table(table, path, compression=None, write_page_checksum=True, write_statistics=False)
+    content = bytearray(path.read_bytes())
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    content[chunk.data_page_offset + 200] ^= 1
+    path.write_bytes(content)
+    assert pq.read_table(path) != table, "it can still be read, as something else"
+    with pytest.raises(OSError, match="CRC checksum"):
+        read_all(path)

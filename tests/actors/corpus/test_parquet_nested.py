@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from actors.corpus import FORMATS
 from actors.messages import Columns, Part, SourceFile
 from actors.output.parts import part_schema, write_part
+from actors.output.store import store_of
 
 NAME = "part-00000-000000000000.parquet"
 
@@ -27,8 +28,7 @@ def test_a_kept_list_with_a_string_that_is_not_utf8_loses_its_own_row_only(tmp_p
     columns = Columns("text", None, ("tags",), pa.int64(), (type_,))
     rows = FORMATS["parquet"].open(file, columns).read(Part(0, NAME, 0, 0, 2))
     out = tmp_path / NAME
-    write_part(
-        out, part_schema(columns, 2, "float32"), pa.array([0, 1]), np.zeros((2, 2), np.float32), rows.keep, {}, "w"
-    )
+    schema, vectors = part_schema(columns, 2, "float32"), np.zeros((2, 2), np.float32)
+    write_part(store_of(tmp_path), NAME, schema, pa.array([0, 1]), vectors, rows.keep, {}, "w")
     assert duckdb.sql(f"select count(tags[1]) from '{out}'").fetchall() == [(1,)]
     assert list(rows.bad) == [1]

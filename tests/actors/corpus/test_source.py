@@ -53,6 +53,16 @@ def test_other_content_of_the_same_size_is_refused_when_opened(path: Path) -> No
     assert caught.value.exit_code == FAILED
 
 
+def test_other_content_of_the_same_size_and_time_is_refused(path: Path) -> None:
+    plan = plan_of(path, 100)
+    with closing(open_source(plan.files[0], TEXT_ONLY)) as reader:
+        reader.read(plan.part(0))
+        write(path, texts("b"), 1000)
+        with pytest.raises((UserError, OSError, pa.ArrowException)) as caught:
+            reader.read(plan.part(5))
+        assert not isinstance(caught.value, UserError) or f"{path.name} changed" in str(caught.value)
+
+
 def test_other_content_is_refused_while_it_is_read(path: Path) -> None:
     plan = plan_of(path, 100)
     with closing(open_source(plan.files[0], TEXT_ONLY)) as reader:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors import object_storage
 from actors.corpus import remote
 from actors.corpus.source import open_source
 from actors.corpus.storage import bare
@@ -34,7 +35,7 @@ def files() -> Iterator[FileServer]:
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(object_storage, "_PAUSE_S", 0.001)
 
 
 def parquet(**columns: list[str]) -> bytes:

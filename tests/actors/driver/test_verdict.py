@@ -11,7 +11,7 @@ from actors.driver.tuning import Bounds
 from actors.driver.verdict import Known, judge, judge_recent
 from actors.messages import Endpoint, EndpointLoad, Limits, Load
 
-ONE, OTHER = "http://one:8000", "http://two:8000"
+ONE, OTHER, HERE = "http://one:8000", "http://two:8000", "http://127.0.0.1:8080"
 TEI = {"texts_in_flight": "--max-concurrent-requests", "tokens_per_gpu_batch": "--max-batch-tokens"}
 TEI_LIMITS = Limits(texts_per_request=32, texts_in_flight=512, tokens_per_gpu_batch=16384)
 
@@ -98,12 +98,31 @@ CASES: dict[str, tuple[Load, dict[str, Known], str, str]] = {
         "server",
         "the server is the limit: the client needs 10% of a core each; no GPU utilisation could be read",
     ),
-    "no GPU seen, server beside the client": (
-        load(replace(UNSEEN, endpoint="http://127.0.0.1:8080"), idle_cores=0.1),
-        {"http://127.0.0.1:8080": Known(Endpoint("http://127.0.0.1:8080", "m", "openai", None), Bounds())},
+    "server beside the client": (
+        load(endpoint(HERE, gpu=0.75), idle_cores=0.1),
+        {HERE: Known(Endpoint(HERE, "m", "openai", None), Bounds())},
         "server",
-        "the server is the limit: no core of this machine, which it runs on, is idle; give it a machine of its own",
+        "no core of this machine, which the server runs on, is idle, GPU 75% busy: give it a machine of its own",
     ),
+    "what it admits is known for certain, whatever else runs there": (
+        load(endpoint(HERE, gpu=0.63, limit=16), idle_cores=0.1),
+        {HERE: replace(known(**TEI_KNOWN)[ONE], endpoint=replace(known(**TEI_KNOWN)[ONE].endpoint, url=HERE))},
+        "server",
+        "TEI 1.9.3 admits 512 texts in flight, GPU 63% busy: start it with --max-concurrent-requests 2048",
+    ),
+    "server beside the client, no GPU seen": (
+        load(replace(UNSEEN, endpoint=HERE), idle_cores=0.1),
+        {HERE: Known(Endpoint(HERE, "m", "openai", None), Bounds())},
+        "server",
+        "no core of this machine, which the server runs on, is idle: give it a machine of its own",
+    ),
+    "client beside something else": (
+        load(WAITS, busy=0.3, idle_cores=0.1),
+        known(),
+        "client",
+        "no core of the client's machine is idle, the embedders use 30% of one each: add a client machine",
+    ),
+    "whatever else runs beside the client, the GPU is full": (load(idle_cores=0.1), known(), "server", "GPU 97%"),
     "client": (
         load(WAITS, busy=0.97, idle_cores=0.2),
         known(),
@@ -165,9 +184,14 @@ CASES: dict[str, tuple[Load, dict[str, Known], str, str]] = {
         load(endpoint(gpu=0.13, limit=1)),
         known(Bounds(limit=1, batch_rows=50)),
         "client",
-        "one request at a time, GPU 13% busy: leave --sync out",
+        "one request at a time, GPU 13% busy: run it with --async and --concurrency auto",
     ),
-    "one at a time, no GPU seen": (load(UNSEEN), known(Bounds(limit=1)), "client", "one request at a time: leave"),
+    "one at a time, no GPU seen": (
+        load(UNSEEN),
+        known(Bounds(limit=1)),
+        "client",
+        "one request at a time: run it with --async",
+    ),
     "pinned": (
         load(WAITS),
         known(Bounds(limit=4)),

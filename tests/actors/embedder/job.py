@@ -16,7 +16,8 @@ from actors.driver.tuning import Bounds
 from actors.driver.tuning.knee import Knee
 from actors.embedder.embedder import Embedder
 from actors.messages import Claim, Endpoint, Grant, JobSpec, Lease, Order, Orders, Report
-from actors.output.folder import finished_parts, part_names
+from actors.output.done import finished_parts
+from actors.output.folder import part_names
 from actors.output.parts import PLAN_PROPERTY
 from actors.queue.ledger import Ledger
 from actors.queue.listing import list_input

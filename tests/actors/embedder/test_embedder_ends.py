@@ -17,8 +17,9 @@ from actors.embedder import embedder as module
 from actors.embedder.open_part import OpenPart
 from actors.errors import UserError
 from actors.messages import Claim, Grant, Order, Orders, PartDone, Report
-from actors.output.folder import sweep
+from actors.output.done import sweep
 from actors.output.parts import Reject, write_rejects
+from actors.output.store import store_of
 from tests.actors.embedder.job import NoDriver, Queue, ends, job_of, reject_rows, until
 from tests.jobs.corpora import assert_right, read_out, texts, write_jsonl, write_parquet
 from tests.servers.fixture import EmbeddingServer
@@ -209,7 +210,9 @@ async def test_rejects_of_an_attempt_that_was_killed_do_not_stay(server: Embeddi
     path = write_parquet(tmp_path / "c.parquet", list(texts(30)))
     job = job_of([path], tmp_path / "out", [server])
     rejects = [Reject(5, "backend", 500, "it was ill that day")]
-    write_rejects(job.out, job.plan.part(0).name, job.spec.columns, pa.array(range(30)), rejects, "killed")
+    write_rejects(
+        store_of(job.out), job.plan.part(0).name, job.spec.columns, pa.array(range(30)), rejects, "killed"
+    )
     await job.run()
     assert_right(job.out, texts(30))
     sweep(job.out, everything=True)  # as the job does when all is there

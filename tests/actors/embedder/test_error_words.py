@@ -23,6 +23,10 @@ def openai(message: str, kind: str, param: str | None = None, code: str | None =
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def mistral(message: str) -> dict[str, object]:
+    return {"object": "error", "message": message, "type": "invalid_request_error", "param": None, "code": "3210"}
+
+
 TOO_LARGE = "input (700 tokens) is too large to process. increase the physical batch size (current batch size: 512)"
 TOO_LONG = "input (9000 tokens) is larger than the max context size (8192 tokens). skipping"
 CONTEXT = {"n_prompt_tokens": 9000, "n_ctx": 8192}
@@ -121,6 +125,11 @@ VOYAGE = (
     "Request to model 'voyage-3-large' failed. The max allowed tokens per submitted batch is 120000. Your batch "
     "has 160000 tokens after truncation. Please lower the number of tokens in the batch."
 )
+VOYAGE_LONG = (
+    "Request to model 'voyage-4-large' failed. The example at index 0 in your batch has too many tokens and does "
+    "not fit into the model's context window of 32000 tokens. Please lower the number of tokens or use truncation."
+)
+GEMINI = "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n"
 AZURE = (
     "Too many inputs. The max number of inputs is 16.  We hope to increase the number of inputs per request soon."
 )
@@ -135,6 +144,32 @@ REPORTED: list[tuple[int, object, Kind, dict[str, Any]]] = [  # by users of host
         {"id": "1", "message": "invalid request: total number of texts must be at most 96 - received 131"},
         Kind.TOO_MANY_INPUTS,
         {"most_rows": 96},
+    ),
+    (400, {"detail": VOYAGE_LONG}, Kind.TOO_LONG, {"most_tokens": 32_000, "fits": None}),
+    (
+        400,
+        mistral("Too many tokens in batch. Max is 16384 got 32768"),
+        Kind.TOO_LARGE,
+        {"fits": 0.5, "most_tokens": None},
+    ),
+    (400, mistral("Too many tokens overall, split into more batches."), Kind.TOO_LARGE, {"fits": None}),
+    (
+        400,
+        mistral("Too many inputs in request, split into more batches."),
+        Kind.TOO_MANY_INPUTS,
+        {"most_rows": None},
+    ),
+    (
+        400,
+        [{"error": {"code": 400, "message": GEMINI, "status": "INVALID_ARGUMENT"}}],
+        Kind.TOO_MANY_INPUTS,
+        {"most_rows": 100},
+    ),
+    (
+        500,
+        {"error": "in ensemble 'NV-Embed-QA', Input length 548 exceeds maximum allowed token size 512"},
+        Kind.TOO_LONG,
+        {"most_tokens": 512, "fits": 512 / 548},
     ),
     (400, openai(AZURE, "invalid_request_error"), Kind.TOO_MANY_INPUTS, {"most_rows": 16}),
     (400, openai(DASHSCOPE, "InvalidParameter"), Kind.TOO_MANY_INPUTS, {"most_rows": 10}),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.corpus import Rows
 from actors.embedder.open_part import OpenPart
 from actors.messages import Columns, JobSpec, Orders, Part, PartDone
-from actors.output.folder import sweep
+from actors.output.done import sweep
 
 DIM = 2
 NAME = "part-00003-000000000040.parquet"

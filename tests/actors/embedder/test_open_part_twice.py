@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import actors.embedder.open_part as open_part_module
 from actors.corpus import Rows
 from actors.embedder.open_part import OpenPart
 from actors.messages import Columns, JobSpec, Orders, Part
+from actors.output.sinks import parquet as module
 
 NAME = "part-00000-000000000000.parquet"
 TEXT_ONLY = Columns("text", None, (), pa.int64(), ())
@@ -29,7 +29,7 @@ def test_two_holders_that_write_at_the_same_time_lose_no_row(
     a.place(np.array([0]), np.zeros((1, 2), np.float32))
     a.refuse(np.array([1]), "server_error", 500, "down")
     b.place(np.array([0, 1]), np.zeros((2, 2), np.float32))
-    write_part_ = open_part_module.write_part
+    write_part_ = module.write_part
     began: list[str] = []
 
     def interleaved(*args: object) -> None:
@@ -41,7 +41,7 @@ def test_two_holders_that_write_at_the_same_time_lose_no_row(
             raise OSError(28, "No space left on device")
         write_part_(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(open_part_module, "write_part", interleaved)
+    monkeypatch.setattr(module, "write_part", interleaved)
     a.write(spec, "a")
     rejects = tmp_path / "_rejects" / NAME
     rejected = pq.read_table(rejects)["id"].to_pylist() if rejects.exists() else []

@@ -11,8 +11,11 @@ import pyarrow as pa
 import pytest
 
 from actors.messages import Columns, SourceFile
-from actors.output.folder import REJECTS, REJECTS_PROPERTY, finished_parts, part_names, publish, publish_text, sweep
+from actors.output.done import finished_parts, sweep
+from actors.output.folder import REJECTS, REJECTS_PROPERTY, part_names
+from actors.output.local_store import publish, publish_file
 from actors.output.parts import Reject, part_schema, write_part, write_rejects
+from actors.output.store import store_of
 from actors.queue.plan import Plan
 
 COLUMNS = Columns("text", None, (), pa.int64(), ())
@@ -27,19 +30,21 @@ def write(out: Path, name: str, rejects: int) -> None:
     """A part of one row that stands for that row and so many rejects."""
     properties = {REJECTS_PROPERTY: f"{rejects}"}
     vectors = np.zeros((1, 2), np.float32)
-    write_part(out / name, part_schema(COLUMNS, 2, "float32"), pa.array([0]), vectors, [], properties, "w")
+    write_part(store_of(out), name, part_schema(COLUMNS, 2, "float32"), pa.array([0]), vectors, [], properties, "w")
 
 
 def reject(out: Path, name: str, rows: int) -> None:
     ids = pa.array(range(rows), pa.int64())
-    write_rejects(out, name, COLUMNS, ids, [Reject(row, "empty_text", None, "") for row in range(rows)], "w")
+    write_rejects(
+        store_of(out), name, COLUMNS, ids, [Reject(row, "empty_text", None, "") for row in range(rows)], "w"
+    )
 
 
 # --- publish ----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_published_is_there_under_its_name_only(tmp_path: Path) -> None:
-    publish_text(tmp_path / "x", "content")
+    publish_file(tmp_path / "x", "content")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert (tmp_path / "x").read_bytes() == b"content"
 
@@ -116,7 +121,7 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_after(
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note_rename)
-    publish_text(tmp_path / "x", "ü")
+    publish_file(tmp_path / "x", "ü")
     assert order == ["content", "rename", "folder"]
     assert (tmp_path / "x").read_bytes() == "ü".encode()
 
@@ -232,4 +237,4 @@ def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch:
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", refuse)
-    publish_text(tmp_path / "x", "content")
+    publish_file(tmp_path / "x", "content")

@@ -47,7 +47,7 @@ def test_any_rows_are_the_ones_that_were_written(
     vectors = write(path, *shape, dtype)
     rows = np.array(sorted(data.draw(st.lists(st.integers(0, shape[0] - 1), min_size=1, max_size=9))), np.int64)
     rows = np.sort(np.concatenate([rows, np.arange(rows[0], min(rows[0] + 300, shape[0]))]))
-    with closing(OldPart(path, shape[1], dtype)) as part:
+    with closing(OldPart(path.parent, path.name, shape[1], dtype)) as part:
         found = [(run, read) for run, read in part.vectors(rows)]
         assert part.digests().tobytes() == digests_of(shape[0])
     np.testing.assert_array_equal(np.concatenate([read for _, read in found]), vectors[rows])
@@ -69,13 +69,13 @@ def test_a_part_that_does_not_say_what_its_texts_are_is_refused_by_name(tmp_path
     path = tmp_path / "part-7.parquet"
     write(path, 3, 4, "float32", digests=False)
     with pytest.raises(UserError, match=r"part-7\.parquet does not say which texts .* run without --reuse"):
-        OldPart(path, 4, "float32")
+        OldPart(path.parent, path.name, 4, "float32")
 
 
 def test_a_part_without_rows_has_no_digests(tmp_path: Path) -> None:
     path = tmp_path / "part.parquet"
     write(path, 0, 4, "float32")
-    with closing(OldPart(path, 4, "float32")) as part:
+    with closing(OldPart(path.parent, path.name, 4, "float32")) as part:
         assert len(part.digests()) == 0
 
 
@@ -85,13 +85,16 @@ def test_damage_is_an_error_that_names_the_part(tmp_path: Path) -> None:
     whole = path.read_bytes()
     at = whole.index(digests_of(3))
     path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
-    with closing(OldPart(path, 4, "float32")) as part, pytest.raises(UserError, match="digests are damaged"):
+    with (
+        closing(OldPart(path.parent, path.name, 4, "float32")) as part,
+        pytest.raises(UserError, match="digests are damaged"),
+    ):
         part.digests()
     path.write_bytes(whole[:-20])
     with pytest.raises(UserError, match=r"part\.parquet cannot be read"):
-        OldPart(path, 4, "float32")
+        OldPart(path.parent, path.name, 4, "float32")
     with pytest.raises(UserError, match=r"gone\.parquet cannot be read"):
-        OldPart(tmp_path / "gone.parquet", 4, "float32")
+        OldPart(tmp_path, "gone.parquet", 4, "float32")
 
 
 @pytest.mark.parametrize("told", ["{", "[]", '{"hash":"md5"}', '{"hash":"xxh3_128","at":0,"page_rows":0}'])
@@ -101,4 +104,4 @@ def test_what_it_says_of_its_texts_may_be_nonsense(tmp_path: Path, told: str) ->
     table = pq.read_table(path).replace_schema_metadata({vector_file.TEXTS_PROPERTY: told})
     pq.write_table(table, path)
     with pytest.raises(UserError, match=r"part\.parquet cannot be read"):
-        OldPart(path, 4, "float32")
+        OldPart(path.parent, path.name, 4, "float32")

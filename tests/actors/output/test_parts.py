@@ -15,6 +15,7 @@ import pytest
 
 from actors.messages import Columns
 from actors.output.parts import Reject, part_schema, reject_schema, write_part, write_rejects
+from actors.output.store import store_of
 
 DIM = 3
 PLAIN = Columns("text", None, (), pa.int64(), ())
@@ -45,7 +46,16 @@ def vectors_of(rows: int, dtype: str, start: int = 0) -> npt.NDArray[np.float32]
 def write_plain(out: Path, number: int, ids: list[int], dtype: str = "float32") -> npt.NDArray[np.float32]:
     vectors = vectors_of(len(ids), dtype, number * 100)
     schema = part_schema(PLAIN, DIM, dtype)
-    write_part(out / name_of(number), schema, pa.array(ids, pa.int64()), vectors, [], {"rayembed.plan": "abc"}, "w")
+    write_part(
+        store_of(out),
+        name_of(number),
+        schema,
+        pa.array(ids, pa.int64()),
+        vectors,
+        [],
+        {"rayembed.plan": "abc"},
+        "w",
+    )
     return vectors
 
 
@@ -53,7 +63,16 @@ def write_rich(path: Path, rows: int = 2) -> list[pa.Array]:
     values: list[list[object]] = [["x", None], [1, -2], [[1, 2], None], [{"x": 1.5, "y": None}, None], [5, None]]
     keep = [pa.array(each[:rows], type_) for each, type_ in zip(values, RICH.keep_types, strict=True)]
     ids = pa.array(["a", "ü"][:rows], pa.string())
-    write_part(path, part_schema(RICH, DIM, "float32"), ids, vectors_of(rows, "float32"), keep, {}, "w")
+    write_part(
+        store_of(path.parent),
+        path.name,
+        part_schema(RICH, DIM, "float32"),
+        ids,
+        vectors_of(rows, "float32"),
+        keep,
+        {},
+        "w",
+    )
     return keep
 
 
@@ -81,7 +100,9 @@ def test_embeddings_are_fixed_size_lists_of_the_element_type(
 
 def test_extreme_values_come_back_bit_for_bit(tmp_path: Path) -> None:
     vectors = np.array([[-0.0, np.finfo(np.float32).tiny / 2, np.finfo(np.float32).max]], np.float32)
-    write_part(tmp_path / name_of(0), part_schema(PLAIN, DIM, "float32"), pa.array([1]), vectors, [], {}, "w")
+    write_part(
+        store_of(tmp_path), name_of(0), part_schema(PLAIN, DIM, "float32"), pa.array([1]), vectors, [], {}, "w"
+    )
     column = pq.read_table(tmp_path / name_of(0))["embedding"].combine_chunks()
     assert column.flatten().to_numpy().tobytes() == vectors.tobytes()
 
@@ -101,7 +122,7 @@ def test_kept_columns_may_be_slices(tmp_path: Path) -> None:
     tags = pa.array(["no", "x", "y", "no"]).slice(1, 2)
     ids = pa.array([9, 1, 2]).slice(1)
     schema = part_schema(columns, DIM, "float32")
-    write_part(tmp_path / name_of(0), schema, ids, vectors_of(4, "float32")[1:3], [tags], {}, "w")
+    write_part(store_of(tmp_path), name_of(0), schema, ids, vectors_of(4, "float32")[1:3], [tags], {}, "w")
     assert pq.read_table(tmp_path / name_of(0)).to_pydict() == {
         "id": [1, 2],
         "embedding": [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]],
@@ -112,7 +133,7 @@ def test_kept_columns_may_be_slices(tmp_path: Path) -> None:
 def test_the_footer_holds_the_properties_and_the_schema(tmp_path: Path) -> None:
     properties = {"rayembed.plan": "0123456789abcdef", "rayembed.rejects": "7"}
     schema = part_schema(PLAIN, DIM, "float32")
-    write_part(tmp_path / name_of(0), schema, pa.array([1]), vectors_of(1, "float32"), [], properties, "w")
+    write_part(store_of(tmp_path), name_of(0), schema, pa.array([1]), vectors_of(1, "float32"), [], properties, "w")
     footer = pq.read_metadata(tmp_path / name_of(0)).metadata
     assert footer.items() >= {key.encode(): value.encode() for key, value in properties.items()}.items()
 
@@ -142,9 +163,9 @@ def test_a_flipped_bit_in_a_vector_is_found_by_the_page_checksum(tmp_path: Path)
 def test_arrays_that_do_not_fit_the_schema_leave_nothing(tmp_path: Path) -> None:
     schema = part_schema(PLAIN, DIM, "float32")
     with pytest.raises((ValueError, TypeError)):
-        write_part(tmp_path / name_of(0), schema, pa.array([1, 2]), vectors_of(1, "float32"), [], {}, "w")
+        write_part(store_of(tmp_path), name_of(0), schema, pa.array([1, 2]), vectors_of(1, "float32"), [], {}, "w")
     with pytest.raises((ValueError, TypeError)):
-        write_part(tmp_path / name_of(0), schema, pa.array(["x"]), vectors_of(1, "float32"), [], {}, "w")
+        write_part(store_of(tmp_path), name_of(0), schema, pa.array(["x"]), vectors_of(1, "float32"), [], {}, "w")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,7 +178,9 @@ def messy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     for number, ids in ((0, [0, 1, 3]), (1, []), (2, [8, 9])):
         write_plain(tmp_path, number, ids, request.param)
     for number, row in ((0, 2), (3, 0)):  # of part 3 only the rejects were written
-        write_rejects(tmp_path, name_of(number), PLAIN, pa.array([10, 11, 12]), [Reject(row, "x", 400, "y")], "w")
+        write_rejects(
+            store_of(tmp_path), name_of(number), PLAIN, pa.array([10, 11, 12]), [Reject(row, "x", 400, "y")], "w"
+        )
     half = (tmp_path / name_of(0)).read_bytes()[:-20]
     (tmp_path / f".{name_of(3)}.abc.tmp").write_bytes(half)
     (tmp_path / "_rejects" / f".{name_of(4)}.abc.tmp").write_bytes(half)
@@ -216,7 +239,7 @@ def test_rejects_hold_the_ids_of_their_rows_in_row_order(tmp_path: Path, columns
         Reject(0, "null_text", None, ""),
         Reject(2, "bad_row", None, "ü"),
     ]
-    write_rejects(tmp_path, name_of(0), columns, ids, rejects, "w")
+    write_rejects(store_of(tmp_path), name_of(0), columns, ids, rejects, "w")
     table = pq.read_table(tmp_path / "_rejects" / name_of(0))
     assert table.schema.equals(reject_schema(columns))
     assert [(field.name, field.type) for field in table.schema] == [
@@ -235,14 +258,14 @@ def test_rejects_hold_the_ids_of_their_rows_in_row_order(tmp_path: Path, columns
 
 
 def test_a_detail_is_cut_to_a_bound(tmp_path: Path) -> None:
-    write_rejects(tmp_path, name_of(0), PLAIN, pa.array([1]), [Reject(0, "x", 400, "y" * 10_000)], "w")
+    write_rejects(store_of(tmp_path), name_of(0), PLAIN, pa.array([1]), [Reject(0, "x", 400, "y" * 10_000)], "w")
     detail = pq.read_table(tmp_path / "_rejects" / name_of(0))["detail"][0].as_py()
     assert detail == "y" * 500
 
 
 def test_rejects_written_twice_stand_once(tmp_path: Path) -> None:
     for writer in ("a", "b"):
-        write_rejects(tmp_path, name_of(0), PLAIN, pa.array([1]), [Reject(0, "x", None, "")], writer)
+        write_rejects(store_of(tmp_path), name_of(0), PLAIN, pa.array([1]), [Reject(0, "x", None, "")], writer)
     assert [path.name for path in (tmp_path / "_rejects").iterdir()] == [name_of(0)]
     assert pq.read_metadata(tmp_path / "_rejects" / name_of(0)).num_rows == 1
 
@@ -253,5 +276,14 @@ def test_dictionary_and_codec_reach_nested_kept_columns(tmp_path: Path) -> None:
     path = tmp_path / "part-00000-000000000000.parquet"
     words = pa.array([["same word"] * 50] * 100, columns.keep_types[0])
     schema = part_schema(columns, 2, "float32")
-    write_part(path, schema, pa.array(range(100)), np.zeros((100, 2), np.float32), [words], {}, "w")
+    write_part(
+        store_of(path.parent),
+        path.name,
+        schema,
+        pa.array(range(100)),
+        np.zeros((100, 2), np.float32),
+        [words],
+        {},
+        "w",
+    )
     assert pq.read_metadata(path).row_group(0).column(2).compression == "ZSTD"

@@ -210,7 +210,7 @@ def test_nothing_else_is_an_id(tmp_path: Path, values: list[object]) -> None:
     path = write(tmp_path / "a.parquet", text=["a"], doc=values)
     message = complaint(tmp_path, path, id_column="doc")
     assert message.startswith("--id-column doc holds ")
-    assert message.endswith("; an id is a whole number or a string")
+    assert message.endswith("; an id is a whole number, a string or a UUID")
 
 
 def test_text_types_of_different_files_are_one(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_column_with_two_types_is_refused_with_both_files(tmp_path: Path) -> N
     write(tmp_path / "in" / "b.parquet", text=["b"], tag=["x"])
     assert (
         complaint(tmp_path, tmp_path / "in", keep=["tag"])
-        == "--keep tag is int64 in a.parquet but string in b.parquet"
+        == "--keep tag is int64 in a.parquet but string in b.parquet; convert one of them"
     )
 
 
@@ -332,7 +332,8 @@ def test_csv_follows_files_that_know_types(
 def test_csv_that_cannot_follow_is_refused_with_both_files(tmp_path: Path) -> None:
     csv(tmp_path / "in" / "a.csv", "text,n", "a,x")
     write(tmp_path / "in" / "b.parquet", text=["b"], n=[1])
-    assert complaint(tmp_path, tmp_path / "in", keep=["n"]) == "--keep n is int64 in b.parquet but string in a.csv"
+    said = complaint(tmp_path, tmp_path / "in", keep=["n"])
+    assert said == "--keep n is int64 in b.parquet but string in a.csv; convert one of them"
 
 
 def test_a_text_column_of_numbers_is_text_in_a_csv(tmp_path: Path) -> None:

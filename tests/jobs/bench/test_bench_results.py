@@ -61,15 +61,15 @@ def test_is_published_whole(tmp_path: Path) -> None:
     [
         (b"", "empty"),
         (b"\n", "empty"),
-        (b'{"schema": 1, "kind": "sync", "se', "not whole"),
+        (b'{"schema": 2, "kind": "sync", "se', "not whole"),
         (b"\xff\xfe{}", "not whole"),
         (b"hello", "not whole"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b"[]", "JSON, but not a result"),
         (b'{"mode": "sync", "throughput": 12.5}', "JSON, but not a result"),
-        (b'{"schema": 2, "kind": "sync"}', "written by another version (schema 2; this one reads 1)"),
-        (b'{"schema": 1, "kind": "other"}', "not a result of rayembed bench: Invalid enum value 'other'"),
-        (b'{"schema": 1, "kind": "sync", "setup": NaN}', "not"),
+        (b'{"schema": 1, "kind": "sync"}', "written by another version (schema 1; this one reads 2)"),
+        (b'{"schema": 2, "kind": "other"}', "not a result of rayembed bench: Invalid enum value 'other'"),
+        (b'{"schema": 2, "kind": "sync", "setup": NaN}', "not"),
     ],
 )
 def test_anything_else_is_skipped_by_name(tmp_path: Path, content: bytes, why: str) -> None:

@@ -59,7 +59,8 @@ def test_the_latest_comparison_comes_first(tmp_path: Path) -> None:
     ]
     assert bars(page)[:2] == [("1,050", "width:11.67%"), ("8,900", "width:98.89%")]
     assert bars(page)[2:4] == [("25%", "width:25.0%"), ("98%", "width:98.0%")]
-    charts = ["Rows per second", "Requests in flight", "Texts in one request", "GPU utilisation", "Latency in ms"]
+    batch = ["Texts in one request", "Tokens in one request"]
+    charts = ["Rows per second", "Requests in flight", *batch, "GPU utilisation", "Latency in ms"]
     assert page.charts() == 2 * charts
     assert "24 GiB" in page.text
     assert "vLLM" in page.text
@@ -92,7 +93,7 @@ def test_fifty_results(tmp_path: Path) -> None:
     assert len(table) == 50
     assert [row[1] for row in table[:2]] == ["2026-11-10 04:00", "2026-11-10 03:00"]
     assert [row[-1] for row in table[:2]] == ["2", "1"], "which of the two machines"
-    assert len(page.charts()) == 4 * 5
+    assert len(page.charts()) == 4 * 6
     assert "Time lines of 4 of 50 results are drawn" in page.text
     assert (tmp_path / "page.html").stat().st_size < 400_000
 

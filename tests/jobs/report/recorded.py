@@ -28,6 +28,7 @@ def summary(**changes: Any) -> Summary:
         unique_texts=380_000,
         rows_fanned_out=620_000,
         rows_reused=0,
+        rows_repeating_an_id=None,
         tokens=62_000_000,
         seconds=90.0,
         rows_per_s=11_111.1,

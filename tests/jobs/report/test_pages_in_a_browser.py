@@ -72,7 +72,7 @@ def test_the_report_of_a_run(browser: Any, tmp_path: Path, width: int, scheme: s
     record(tmp_path, ticks(30, A, B))
     write_report(tmp_path, summary(), {"Machine": {"memory": "24 GiB"}})
     found = show(browser, tmp_path / "report.html", width, scheme)
-    assert found["charts"] == 5
+    assert found["charts"] == 6
     assert "PAR1" not in found["text"], "the empty part at the page's end is a comment"
 
 
@@ -91,4 +91,4 @@ def test_the_comparison(browser: Any, tmp_path: Path, width: int, scheme: str, c
     found = show(browser, tmp_path / "page.html", width, scheme)
     assert f"{count} result" in found["text"]
     assert found["bars"] == {0: 0, 1: 2, 50: 2 * (2 * 16 + 2)}[count]
-    assert found["charts"] == 5 * min(count, 4)
+    assert found["charts"] == 6 * min(count, 4)

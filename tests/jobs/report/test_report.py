@@ -87,7 +87,13 @@ def test_says_what_the_run_did(tmp_path: Path) -> None:
     }
     table = [cell.text for cell in page.all("td")[:10]]
     assert table == [A, "600,000", "60%", "64", "1,024", B, "400,000", "40%", "32", "512"]
-    assert page.charts() == ["Rows per second", "Requests in flight", "Texts in one request", *LAST]
+    assert page.charts() == [
+        "Rows per second",
+        "Requests in flight",
+        "Texts in one request",
+        "Tokens in one request",
+        *LAST,
+    ]
 
 
 def test_needs_nothing_from_outside(tmp_path: Path) -> None:
@@ -130,7 +136,7 @@ def test_nothing_left_to_do_and_nothing_recorded(tmp_path: Path) -> None:
 
 def test_nothing_left_to_do_keeps_the_time_lines_of_the_runs_before(tmp_path: Path) -> None:
     record(tmp_path, ticks(30, A, B))
-    assert len(report(tmp_path, NOTHING_LEFT).charts()) == 5
+    assert len(report(tmp_path, NOTHING_LEFT).charts()) == 6
 
 
 def test_a_single_tick_is_visible(tmp_path: Path) -> None:
@@ -221,7 +227,7 @@ def test_is_published_whole(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     file = record(tmp_path, ticks(10, A, B))
     file.write_bytes(file.read_bytes()[:-40])
-    assert len(report(tmp_path).charts()) == 5
+    assert len(report(tmp_path).charts()) == 6
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"t": 0.5, "endp', b"\xff\xfe\x00", b"[1]\n{}\n"])
@@ -303,7 +309,7 @@ def test_decisions_are_marked_when_they_were_made(tmp_path: Path) -> None:
     record(tmp_path, [tick(t / 2, A, limit=8 if t < 20 else 16) for t in range(1, 81)])
     page = report(tmp_path)
     marks = page.all("path", "turn")
-    assert len(marks) == 2, "in the charts of what they changed"
+    assert len(marks) == 3, "in the charts of what they changed"
     axis = lay_out(["one"], [40.0])
     (left,) = re.findall(r"M([\d.]+) ", marks[0].attributes["d"] or "")
     assert float(left) + 3 == pytest.approx(axis.begins[0] + 10 * axis.scale, abs=2)

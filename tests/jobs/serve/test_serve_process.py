@@ -111,7 +111,21 @@ def test_a_taken_port() -> None:
     assert "--port" in line
 
 
+def test_the_command_line_takes_what_the_server_takes() -> None:
+    options = ["--batching", "request", "--max-batch-tokens", "100"]
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        command = [sys.executable, "-m", "jobs", "serve", "--port", port, *options]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert f"port {port}" in ended.stderr
+    with start_local_server(*options) as url:
+        assert answers(url)
+
+
 def test_what_serve_refuses() -> None:
+    with pytest.raises(UserError, match="--max-batch-tokens 0"):
+        serve(port=0, max_batch_tokens=0)
     with pytest.raises(UserError, match="RAYEMBED_NO_SUCH_KEY"):
         serve(port=0, api_key_env="RAYEMBED_NO_SUCH_KEY")
     with pytest.raises(UserError, match="70000"):

@@ -14,6 +14,7 @@ from actors.errors import UserError
 from jobs.serve.app import create_app
 from jobs.serve.backends import Backend, load_backend
 from jobs.serve.backends.base import encode
+from jobs.serve.engine import Engine
 
 TEXTS = ["a short text", "b", "a much longer text than the others " * 20, "the end"]
 LIMIT = 16
@@ -73,6 +74,35 @@ def test_vectors_are_those_of_the_library(tiny: Backend, folder: Path) -> None:
     np.testing.assert_allclose(encode(tiny, TEXTS).vectors, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("include_prompt", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_models_own_prompt_and_padding_are_kept(
+    folder: Path, tmp_path: Path, include_prompt: bool, side: str
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    model = library.SentenceTransformer(str(folder), device="cpu")
+    model.prompts, model.default_prompt_name = {"document": "read this "}, "document"
+    model[1].include_prompt = include_prompt
+    model.tokenizer.padding_side = side
+    model.save(str(tmp_path / "prompted"))
+    expected = library.SentenceTransformer(str(tmp_path / "prompted"), device="cpu").encode(
+        TEXTS, normalize_embeddings=True
+    )
+    prompted = encode(load_backend(str(tmp_path / "prompted"), "cpu"), TEXTS)
+    np.testing.assert_allclose(prompted.vectors, expected, atol=1e-5)
+    assert prompted.tokens[1] > 3
+
+
+def test_a_model_that_is_given_more_than_its_tokens_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    whole = library.SentenceTransformer.encode
+    monkeypatch.setattr(library.SentenceTransformer, "encode", lambda self, texts, **kw: -whole(self, texts, **kw))
+    with pytest.raises(UserError, match="takes more than the tokens"):
+        load_backend(str(folder), "cpu")
+
+
 def test_batch_agrees_with_single_and_is_of_unit_length(tiny: Backend) -> None:
     batch = encode(tiny, TEXTS)
     assert batch.vectors.dtype == np.float32
@@ -89,14 +119,17 @@ def test_tokens_count_what_was_read(tiny: Backend) -> None:
     np.testing.assert_allclose(cut[0], cut[1], atol=1e-5)
 
 
-async def test_served(tiny: Backend) -> None:
-    transport = httpx.ASGITransport(create_app(tiny))
+@pytest.mark.parametrize("merge", [True, False])
+async def test_served(tiny: Backend, merge: bool) -> None:
+    transport = httpx.ASGITransport(create_app(tiny, engine=Engine(tiny, 64, merge=merge)))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         model = (await client.get("/v1/models")).json()["data"][0]
         assert (model["id"], model["max_model_len"], model["n_embd"]) == ("tiny-bert", LIMIT, 32)
         reply = (await client.post("/v1/embeddings", json={"input": TEXTS})).json()
         assert len(reply["data"]) == len(TEXTS)
         assert reply["usage"]["prompt_tokens"] == int(encode(tiny, TEXTS).tokens.sum())
+        rows = np.array([row["embedding"] for row in reply["data"]], np.float32)
+        np.testing.assert_allclose(rows, encode(tiny, TEXTS).vectors, atol=1e-5)
         refused = await client.post("/v1/embeddings", json={"input": "a", "dimensions": 16})
         assert refused.status_code == 400
 
