@@ -15,11 +15,13 @@ import pytest
 from actors.errors import FAILED, UserError
 from actors.messages import Endpoint, JobSpec
 from actors.node_check import FILES, Question, complaints, spread
+from actors.queue.listing import list_input
 from actors.queue.plan import Plan
 from jobs import admission
 from jobs.admission import Admission, Node
 from tests.actors.embedder.job import job_of
 from tests.jobs.corpora import texts, write_parquet
+from tests.servers.s3 import S3
 
 
 def node(name: str, *, cpus: float = 2.0, head: bool = False) -> Node:
@@ -34,7 +36,7 @@ class Cluster:
     """Nodes that see what this machine sees, but for those `elsewhere`, to which another OUT is mounted."""
 
     nodes: list[Node]
-    elsewhere: dict[str, Path] = field(default_factory=dict)
+    elsewhere: dict[str, Path | str] = field(default_factory=dict)
     says: dict[str, tuple[str, ...]] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
@@ -179,6 +181,20 @@ def test_what_else_a_node_may_lack(job: tuple[Plan, JobSpec], monkeypatch: pytes
     assert f"has another {path} than the job" in complaint()
     path.unlink()
     assert f"cannot read {path} (No such file or directory)" in complaint()
+
+
+def test_output_and_input_in_a_bucket_are_proven_as_well(job: tuple[Plan, JobSpec], s3: S3) -> None:
+    plan, spec = job
+    url = s3.put("nodes-in/c.parquet", Path(plan.files[0].path).read_bytes())
+    listing = list_input([url], "s3://corpora/nodes-out", "text", None, [])
+    plan, spec = Plan(listing.files, 100, 1 << 40), replace(spec, out="s3://corpora/nodes-out")
+    assert admit(Cluster([HEAD, A]), (plan, spec)).usable() == [A.id]
+    assert not "".join(s3.listed("nodes-out/")), "nothing but what Arrow puts there for the folder"
+    with pytest.raises(UserError, match="does not see the job's note in s3://corpora/nodes-elsewhere"):
+        admit(Cluster([HEAD, A], {A.id: "s3://corpora/nodes-elsewhere"}), (plan, spec))
+    s3.put("nodes-in/c.parquet", b"another")
+    with pytest.raises(UserError, match=f"has another {url} than the job"):
+        admit(Cluster([HEAD, A]), (plan, spec))
 
 
 def test_of_many_files_some_from_everywhere_are_opened(job: tuple[Plan, JobSpec]) -> None:
