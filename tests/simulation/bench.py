@@ -12,6 +12,7 @@ from actors.driver.tuning.knee import Knee
 from tests.simulation.oracle import known
 from tests.simulation.pool import Tally
 from tests.simulation.profiles import HORIZON_S, PROFILES, Fixed, Profile, at_random, simulate
+from tests.simulation.wired import wired
 
 EARLY_S = 15.0  # the oracle's rate of so many seconds is what the ramp is measured by
 
@@ -48,6 +49,9 @@ def score(name: str, profile: Profile, law: Tally, best: Tally) -> Score:
 
 
 def profile_of(name: str) -> Profile:
+    """One of `PROFILES`, `randomN`, or with `gpu-` before it one of tests/servers/gpu or `drawnN`."""
+    if name.startswith("gpu-"):
+        return wired(name.removeprefix("gpu-"))
     return PROFILES[name] if name in PROFILES else at_random(int(name.removeprefix("random")))
 
 

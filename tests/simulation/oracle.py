@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from actors.driver.tuning.base import Setting
+from tests.servers.gpu.oracle import best, lognormal
 from tests.simulation.profiles import HORIZON_S, PROFILES, Fixed, Profile, at_random, simulate
+from tests.simulation.wired import gpu_profile
 
 LIMITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 TOKENS = (2048, 4096, 8192, 16_384, 24_576, 32_768, 45_056, 65_536, 131_072)
@@ -43,8 +46,14 @@ def oracle(profile: Profile, seed: int = 11, horizon: float = 14.0) -> Setting:
             worse = worse + 1 if rate < 0.98 * top or not tried else 0
             if worse >= 3 or len(tally.failures) > 0.2 * len(tally.completions) or tally.p99(warm) > 6:
                 break
-    best = max(rate for rate, _, _ in tried)
-    return min((each for each in tried if each[0] >= 0.998 * best), key=lambda each: each[1])[2]
+    most = max(rate for rate, _, _ in tried)
+    return min((each for each in tried if each[0] >= 0.998 * most), key=lambda each: each[1])[2]
+
+
+def wired_oracle(name: str) -> Setting:
+    """The same for a server of tests/servers/gpu, by its own oracle."""
+    found = best(replace(gpu_profile(name), faults=0.0), lognormal(20_000), seconds=6.0)[0]
+    return Setting(found.in_flight, found.rows, min(found.tokens, MOST_TOKENS))
 
 
 def known() -> dict[str, Setting]:
@@ -56,10 +65,12 @@ def main() -> None:
     for name in sys.argv[1:] or PROFILES:
         if name in found and not sys.argv[1:]:
             continue
-        profile = PROFILES[name] if name in PROFILES else at_random(int(name.removeprefix("random")))
-        best = oracle(profile)
+        if name.startswith("gpu-"):
+            setting = wired_oracle(name.removeprefix("gpu-"))
+        else:
+            setting = oracle(PROFILES[name] if name in PROFILES else at_random(int(name.removeprefix("random"))))
         found = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
-        found[name] = [best.limit, best.batch_rows, best.batch_tokens]
+        found[name] = [setting.limit, setting.batch_rows, setting.batch_tokens]
         KNOWN.write_text(json.dumps(found, indent=1))
         print(name, found[name], flush=True)
 

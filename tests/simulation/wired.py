@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 from actors.driver.tuning.base import Bounds
 from tests.servers.gpu.batches import Outcome
 from tests.servers.gpu.physics import Gpu
-from tests.servers.gpu.profiles import Fault
+from tests.servers.gpu.profiles import PROFILES, Fault
 from tests.servers.gpu.profiles import Profile as GpuProfile
 from tests.simulation.engine import Engine
 from tests.simulation.profiles import Profile
@@ -65,8 +66,15 @@ class Wired:
                 return OVERLOADED
 
 
-def wired(profile: GpuProfile, about: str) -> Profile:
-    way = {"rtt_s": max(profile.distance_s, 0.001), "jitter": profile.jitter}
+def gpu_profile(name: str) -> GpuProfile:
+    """One of tests/servers/gpu, or server `drawnN`, which nobody has tuned anything for."""
+    return PROFILES[name] if name in PROFILES else drawn(int(name.removeprefix("drawn")))
+
+
+def wired(name: str) -> Profile:
+    """The server of that name, as the simulation takes it."""
+    profile = gpu_profile(name)
+    way: dict[str, Any] = {"rtt_s": max(profile.distance_s, 0.001), "jitter": profile.jitter}
     way["gauge_s"] = max(0.5, profile.gauge_period_s) if profile.gauge else None
     says = Bounds()
     if profile.dialect == "tei":
@@ -75,4 +83,44 @@ def wired(profile: GpuProfile, about: str) -> Profile:
             server_texts_inflight=profile.text_cap or None,
             server_batch_tokens=profile.batch_tokens,
         )
-    return Profile(about, lambda engine, seed: Wired(engine, profile, seed), way=way, says=says)
+    return Profile(name, lambda engine, seed: Wired(engine, profile, seed), way=way, says=says)
+
+
+def drawn(index: int) -> GpuProfile:
+    """A server drawn at random: how it batches, what it costs and refuses, how far away it is."""
+    chance = random.Random(5000 + index)
+    among, choice = chance.uniform, chance.choice
+    merge = choice(["none", "none", "tokens", "items"])
+    fields: dict[str, Any] = {
+        "merge": merge,
+        "dialect": {"none": "openai", "tokens": choice(["tei", "openai"]), "items": "infinity"}[merge],
+        "replicas": choice([1, 1, 1, 2, 4, 8]) if merge == "none" else 1,
+        "batch_tokens": choice([8192, 16_384, 65_536]),
+        "batch_items": choice([32, 64, 256]),
+        "padded": chance.random() < 0.7,
+        "fixed_s": 10 ** among(-2.7, -1.7),
+        "per_token_s": 10 ** among(-5.9, -5.0),
+        "knee_tokens": round(2 ** among(9, 13.5)),
+        "host_share": choice([0.0, 0.0, among(0.1, 0.4)]),
+        "noise": among(0.02, 0.12),
+        "distance_s": 10 ** among(-3, -1),
+        "jitter": among(0.1, 0.8),
+        "most_inputs": choice([2048, 2048, 256, 64]),
+        "gauge": chance.random() < 0.7,
+    }
+    match choice(["nothing", "nothing", "requests", "texts", "memory", "quota"]):
+        case "requests":
+            fields["request_cap"] = 2 * fields["replicas"] + chance.randrange(2, 40)
+        case "texts":
+            fields["text_cap"] = round(2 ** among(9, 13))
+        case "memory":
+            fields |= {"merge": "none", "dialect": "openai", "oom_tokens": round(2 ** among(13.5, 16.5))}
+        case "quota":
+            fields |= {"merge": "none", "dialect": "openai", "replicas": 64, "knee_tokens": 0, "gauge": False}
+            fields |= {"burst_s": among(1, 4), "retry_after_s": among(0.5, 2)}
+            fields |= (
+                {"tokens_per_s": 10 ** among(5, 5.8)}
+                if chance.random() < 0.5
+                else {"requests_per_s": among(10, 60)}
+            )
+    return GpuProfile(**fields)

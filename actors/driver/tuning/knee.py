@@ -26,7 +26,7 @@ START = Aim(8, 8192)
 CONTACT_LIMIT = 1  # until the first answer
 MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
 CANARY_ABOVE = 1.05  # of the largest size that worked
-ROUND_TRIPS = 2.0  # of a window: a server that sorts its queue answers long texts for a while, then short
+ROUND_TRIPS = 3.0  # of a window: a server that sorts its queue answers long texts for a while, then short
 BURSTS, FEW_BURSTS, WAIT_S = 8, 4, 4.0  # of a window; few do when so many do not come in time
 LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
@@ -191,7 +191,8 @@ class Knee:
         if not failures:
             return None
         told = [each.most_rows for each in failures if each.most_rows]
-        self._taken_rows.refuse(min(told or [each.rows // 2 for each in failures]), seen.now)
+        most = min(told or [each.rows // 2 for each in failures])
+        self._taken_rows.refuse(most, seen.now, named=bool(told))
         return f"at most {self._rows} texts in a request"
 
     def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:
@@ -205,13 +206,15 @@ class Knee:
                 state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)
                 return self._take(Step(state.aim, "is the cap still there?"), seen.now)
             return None
-        searching = isinstance(state, Search) or self._rows_now() < rows
         known = shared and self._cap.texts is not None
+        searching = isinstance(state, Search) or (self._rows_now() < rows and not known)
         limit = max(state.aim.limit, self._cap.most(self._rows)) if searching and not known else state.aim.limit
         state.aim = Aim(self._fit(limit), state.aim.tokens)  # to the cap, not to half of it
         if searching:
             # more in flight are too many, unless all share a cap in texts: then they are smaller
             failed = {Knob.LIMIT} if self._cap.texts is None else set()
+            if known and isinstance(state, Search):
+                failed |= state.failed  # it was met again by what was tried
             search = Search(state.aim, self._room, self._unloaded_s, failed=failed)
             return self._take(Step(state.aim, verdict, search), seen.now)
         return self._take(Step(state.aim, verdict), seen.now)

@@ -14,6 +14,7 @@ from actors.messages import Completion
 
 KEPT_S = 30.0
 BLOCKS = 6  # of a window, whose spread gives the error
+SLOPE_ERROR = 0.6  # of that of a mean over the same blocks, as seen on servers of all kinds
 OVERTAKES = 0.25  # of a round trip
 _AT = attrgetter("at")
 
@@ -108,14 +109,13 @@ class History:
         if len(times) < 3:
             return None
         seconds = times[-1] - times[0]
-        rate = (sums[-1] - sums[0]) / seconds
         blocks = min(BLOCKS, len(times) - 1)
         edges = np.linspace(times[0], times[-1], blocks + 1)
         pieces = np.diff(np.interp(edges, times, sums)) * (blocks / seconds)
         capped = sum(each.tokens for each in done if each.rows >= rows)
         return Reading(
-            rate=rate,
-            error=float(np.std(pieces, ddof=1)) / math.sqrt(blocks),
+            rate=_slope(done),
+            error=SLOPE_ERROR * float(np.std(pieces, ddof=1)) / math.sqrt(blocks),
             latency_s=sum(each.latency_s for each in done) / len(done),
             began=times[0],
             seconds=seconds,
@@ -123,6 +123,14 @@ class History:
             tokens=total / len(done),
             capped=capped / total,
         )
+
+
+def _slope(done: list[Completion]) -> float:
+    """Tokens/s by least squares: where in a burst of answers the window begins and ends matters little then."""
+    at = np.array([each.at for each in done])
+    at -= at.mean()
+    delivered = np.cumsum([each.tokens for each in done])
+    return float(at @ (delivered - delivered.mean()) / (at @ at))
 
 
 @dataclass(frozen=True, slots=True)

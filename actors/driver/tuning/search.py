@@ -12,7 +12,8 @@ from actors.driver.tuning.measure import Gain, Reading, mean
 BUSY = 0.93  # GPU utilisation from which it is not idle
 QUITE_IDLE, VERY_IDLE = 0.8, 0.55
 WORTH = 0.02  # gain that a longer queue must bring
-TIE, MOST_TIE = 0.01, 0.03  # a larger request must not lose more than that, or than can be told from nothing
+TIE, MOST_TIE = 0.01, 0.08  # a larger request must not lose more than that, or than so many errors
+TIE_ERRORS = 1.5
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
@@ -48,7 +49,7 @@ class Search:
         if self._trial is Knob.LIMIT and self._hasty(seen):
             return None
         gain = Gain.of(seen, self.base)
-        worth = WORTH if self._trial is Knob.LIMIT else -min(MOST_TIE, max(TIE, gain.error))
+        worth = WORTH if self._trial is Knob.LIMIT else -min(MOST_TIE, max(TIE, TIE_ERRORS * gain.error))
         if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
             return None
         # a longer queue must prove itself, a larger request need not

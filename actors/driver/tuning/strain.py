@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from actors.driver.tuning.aims import LEAST, Aim
 from actors.driver.tuning.measure import History
@@ -87,7 +88,7 @@ def together(failures: Sequence[Failure], history: History) -> list[Failure]:
     """Those backend failures that came in one moment, with no answer between them."""
     failed = sorted((each for each in failures if each.kind == "backend"), key=lambda each: each.at)
     found = []
-    for one, other in zip(failed, failed[1:], strict=False):
+    for one, other in pairwise(failed):
         alone = not history.between(one.at - TOGETHER_S, other.at + TOGETHER_S)
         if other.at - one.at < TOGETHER_S and alone:
             found += [one, other]
