@@ -28,8 +28,8 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     ask, answer = module._ask, {"embedders": 1}
 
-    def overruled(method: Any, otherwise: Any) -> Any:
-        said = ask(method, otherwise)
+    def overruled(method: Any, otherwise: Any, *patience_s: float) -> Any:
+        said = ask(method, otherwise, *patience_s)
         if isinstance(said, DriverStatus):
             said = replace(said, wanted=dict.fromkeys(said.wanted, answer["embedders"]))
         return said
