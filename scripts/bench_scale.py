@@ -95,7 +95,7 @@ def main() -> None:
                     cluster.join(f"127.0.0.{len(cluster.all) + 1}")
                 rows.append(measure(cluster, head, folder, size, given.seconds))
                 show(rows[-1], rows[0])
-            on_paper(rows, cluster.address)
+            on_paper(rows, cluster.address, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if given.json:
@@ -180,7 +180,7 @@ class Actor:
         return int(counts[-1]) if counts else 0
 
 
-def on_paper(rows: list[Row], address: str) -> None:
+def on_paper(rows: list[Row], address: str, folder: Path) -> None:
     """At what size either actor would be full."""
     import ray
 
@@ -191,7 +191,7 @@ def on_paper(rows: list[Row], address: str) -> None:
     print(f"\nEach embedder more: {claims:.1f} claims/s, {reports:.1f} reports/s.")
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        for name, actor, callers, limit in (_queue(), _driver()):
+        for name, actor, callers, limit in (_queue(folder), _driver(folder)):
             began_s, began = ray.get(actor.cpu_seconds.remote()), time.monotonic()
             calls = sum(ray.get([each.flood.remote(FLOOD_S) for each in callers]))
             cpu_s, seconds = ray.get(actor.cpu_seconds.remote()) - began_s, time.monotonic() - began
@@ -261,20 +261,24 @@ class Reporters:
                 await self._driver.report.remote(report)
 
 
-def _queue() -> tuple[str, Any, list[Any], int]:
+def _queue(out: Path) -> tuple[str, Any, list[Any], int]:
     import ray
 
     files = tuple(SourceFile(f"/in/{i}", f"{i}", "parquet", 1 << 24, 1, "0") for i in range(10 * POOL))
-    actor = ray.remote(QueueActor).options(**AT_THE_HEAD).remote(Plan(files, PART_ROWS, 1 << 60), None, _folder())
+    actor = (
+        ray.remote(QueueActor)
+        .options(**AT_THE_HEAD)
+        .remote(Plan(files, PART_ROWS, 1 << 60), None, str(out), "parquet")
+    )
     return "queue", actor, _callers(Claimers, actor), CLAIMS_PER_S
 
 
-def _driver() -> tuple[str, Any, list[Any], int]:
+def _driver(out: Path) -> tuple[str, Any, list[Any], int]:
     import ray
 
     one = Endpoint(URL, "m", "openai", None)
     bounds = {URL: Bounds(limit=4 * POOL, batch_rows=64)}
-    actor = ray.remote(DriverActor).options(**AT_THE_HEAD).remote((one,), bounds, _folder(), stamp())
+    actor = ray.remote(DriverActor).options(**AT_THE_HEAD).remote((one,), bounds, str(out), stamp())
     return "driver", actor, _callers(Reporters, actor), REPORTS_PER_S
 
 
@@ -283,10 +287,6 @@ def _callers(kind: type, actor: Any) -> list[Any]:
 
     firsts = range(0, POOL, POOL // CALLERS)
     return [ray.remote(kind).options(num_cpus=0.01).remote(actor, first) for first in firsts]
-
-
-def _folder() -> str:
-    return tempfile.mkdtemp(prefix="scale-out-")
 
 
 if __name__ == "__main__":
