@@ -117,15 +117,20 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The queue's answer. `finished` means that every part asked for is durable."""
+    """The queue's answer. `finished` means that every part asked for is durable; the next claim comes not before
+    `soon_s`."""
 
     leases: tuple[Lease, ...]
     finished: bool
+    soon_s: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """Where the job stands, counted in rows of the parts this job was asked for."""
+    """Where the job stands, counted in rows of the parts this job was asked for.
+
+    `silent` are embedders that hold parts and were not heard for a few beats.
+    """
 
     rows: int
     rows_resumed: int
@@ -134,6 +139,7 @@ class QueueStatus:
     rejects_done: int
     parts_left: int
     leases_expired: int
+    silent: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -293,9 +299,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The driver's answer to a report: one order an endpoint."""
+    """The driver's answer to a report: one order an endpoint, and after how long it wants the next report."""
 
     by_endpoint: dict[str, Order]
+    report_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +482,7 @@ class JobSpec:
     `part_properties` goes into the footer of each part. `first_orders` hold until the driver's first answer.
     `patience_s` is how long an endpoint may be away before the job gives up. `truncate`: texts that are too long
     for the model are cut, not rejected. `prompt` goes before each text. `reuse`: vectors that are there already.
-    `sink` is the kind of output.
+    `sink` is the kind of output. `drain_s`: for what is in flight when the job is told to end.
     """
 
     out: str
@@ -490,3 +497,4 @@ class JobSpec:
     prompt: str = ""
     reuse: Reuse | None = None
     sink: str = "parquet"
+    drain_s: float = 3.0

@@ -319,9 +319,11 @@ class Vectors(_Model):
 
 
 class RayCluster(_Model):
-    """`address`: None leaves it to RAY_ADDRESS, else a local Ray."""
+    """`address`: None leaves it to RAY_ADDRESS, else a local Ray. `skip_bad_nodes`: go on without nodes that cannot
+    take part, instead of not beginning."""
 
     address: Text | None = None
+    skip_bad_nodes: Flag = False
 
 
 class Settings(_Model):
