@@ -1,28 +1,27 @@
-"""Time lines as SVG: pure functions from numbers to markup. Colours and type are the page's, by class."""
+"""Time lines: pure functions from numbers to markup."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from jobs.report.drawing import Sheet, picture, printable
 from jobs.report.wording import compact, duration
 
-Numbers = npt.NDArray[np.float64]
-Height = TypeVar("Height", float, Numbers)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 900, 168
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 20, 22
-FLOOR = HEIGHT - BOTTOM
-_MOST_GAPS = 0.15  # of the width
-_GAP = 12.0
+Numbers = npt.NDArray[np.float64]
+
+SHEET = Sheet(width=900, height=168, left=46, right=8, top=20, bottom=22)
+_GAP, _MOST_GAPS = 0.014, 0.15  # of the width: one, and all of them
 _SILENT_S = 5.0  # a longer pause between two points is a hole in the line
-_TURN_PX = 3.0  # half of a triangle's width
+_DASH_PX, _TURN_PX = 6.0, 6.0  # the widths of a point on its own, and of a triangle
 _TICK_PX, _LABEL_PX, _ZERO_PX, _START_PX = 110.0, 70.0, 45.0, 115.0  # room for texts
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -57,31 +56,36 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Stretches of time side by side, to one scale: where each begins (px), its seconds, and px per second."""
+    """Stretches of time side by side, in seconds: where each begins and how long it is drawn, and all of it."""
 
     names: tuple[str, ...]
     begins: tuple[float, ...]
     seconds: tuple[float, ...]
-    scale: float
+    whole: float
+
+    def px(self, px: float) -> float:
+        """So many pixels, in seconds."""
+        return px / SHEET.across * self.whole
 
     @property
     def step(self) -> float:
         """Seconds between two labels."""
-        return next((step for step in _STEPS_S if step * self.scale >= _TICK_PX), _STEPS_S[-1])
+        return next((step for step in _STEPS_S if step >= self.px(_TICK_PX)), _STEPS_S[-1])
 
-    def end(self, stretch: int) -> float:
-        return self.begins[stretch] + self.seconds[stretch] * self.scale
+    @property
+    def edges(self) -> Numbers:
+        """A line from end to end of each stretch: float64[3 * n], a NaN after each."""
+        begins = np.array(self.begins)
+        return np.column_stack((begins, begins + self.seconds, np.full_like(begins, np.nan))).ravel()
 
 
 def lay_out(names: Sequence[str], seconds: Sequence[float]) -> Axis:
     """The axis of one stretch or more; the shortest still gets a hundredth of the width."""
     shortest = max(0.01 * sum(seconds), 0.1)
     lengths = [max(shortest, each) for each in seconds]
-    plot = WIDTH - LEFT - RIGHT
-    gap = min(_GAP, _MOST_GAPS * plot / len(lengths))
-    scale = (plot - gap * (len(lengths) - 1)) / sum(lengths)
-    begins = [LEFT + sum(lengths[:index]) * scale + index * gap for index in range(len(lengths))]
-    return Axis(tuple(names), tuple(begins), tuple(lengths), scale)
+    gap = min(_GAP, _MOST_GAPS / len(lengths)) * sum(lengths)
+    begins = [sum(lengths[:index]) + index * gap for index in range(len(lengths))]
+    return Axis(tuple(names), tuple(begins), tuple(lengths), begins[-1] + lengths[-1])
 
 
 def thin(stretch: int, t: Numbers, y: Numbers, width_s: float, middle: Callable[[Numbers], float]) -> Curve:
@@ -120,58 +124,64 @@ def chart(
 
     `marks` are ticks at its foot; `turns` are times, float64[n] for each stretch, with a triangle at its head.
     """
-    heights = _heights(lines, top)
-    inside = [
-        *_grid(axis, heights, show),
-        *_times(axis),
-        *(band for line in lines if line.band for band in _bands(axis, line, heights[-1])),
-        *(path for line in lines for path in _paths(axis, line, heights[-1])),
-        *(_ticks(axis, curve) for curve in marks),
-        *(_triangles(axis, stretch, times) for stretch, times in enumerate(turns) if len(times)),
-    ]
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(inside)
-    )
+
+    def draw(axes: Axes) -> None:
+        _scales(axes, axis, _most(lines) if top is None else top, show)
+        for line in lines:
+            _line(axes, axis, line)
+        for curve in marks:
+            _ticks(axes, axis.begins[curve.stretch] + curve.t)
+        if any(len(times) for times in turns):
+            times = [begin + each for begin, each in zip(axis.begins, turns, strict=True)]
+            _triangles(axes, axis, np.concatenate(times))
+
+    return picture(SHEET, label, draw)
 
 
-def _heights(lines: Sequence[Line], top: float | None) -> list[float]:
-    """Round numbers from 0 to above all that is drawn."""
-    if top is not None:
-        return [top * quarter / 4 for quarter in range(5)]
+def _most(lines: Sequence[Line]) -> float:
     drawn = [curve.high if line.band else curve.y for line in lines for curve in line.curves if len(curve.t)]
-    most = max((float(each.max()) for each in drawn), default=0.0) or 1.0
-    rough = most / 4
-    magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * magnitude for size in (1, 2, 2.5, 5, 10) if size * magnitude >= rough * 0.999)
-    return [step * index for index in range(math.ceil(most / step - 1e-9) + 1)]
+    return max((float(each.max()) for each in drawn), default=0.0) or 1.0
 
 
-def _grid(axis: Axis, heights: Sequence[float], show: Callable[[float], str]) -> Iterator[Markup]:
+def _scales(axes: Axes, axis: Axis, most: float, show: Callable[[float], str]) -> None:
+    """Round numbers from 0 to above all that is drawn, each with a line; and the times."""
+    from matplotlib.ticker import MaxNLocator
+
+    heights = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, most)
+    axes.set_xlim(0, axis.whole)
+    axes.set_ylim(0, heights[-1])
+    axes.set_yticks(heights, [show(height) for height in heights])
     for height in heights:
-        y = _y(height, heights[-1])
-        runs = " ".join(f"M{begin:.1f} {y:.1f}H{axis.end(i):.1f}" for i, begin in enumerate(axis.begins))
-        yield Markup('<path class="{}" d="{}"/>').format("grid" if height else "base", runs)
-        yield Markup('<text class="y" x="{}" y="{:.1f}">{}</text>').format(LEFT - 8, y + 4, show(height))
+        axes.plot(axis.edges, np.full(len(axis.edges), height), gid="grid" if height else "base", zorder=0)
+    times = dict(_times(axis))
+    axes.set_xticks(list(times), list(times.values()))
+    for time, label in zip(times, axes.get_xticklabels(), strict=True):
+        label.set_horizontalalignment("right" if time > axis.whole - axis.px(_LABEL_PX / 2) else "center")
+    if len(axis.begins) > 1:
+        for begin, name in _starts(axis):
+            axes.text(begin, 1.08, printable(name), transform=axes.get_xaxis_transform(), gid="start")
 
 
-def _times(axis: Axis) -> Iterator[Markup]:
-    """Below, time from the start of each stretch; above, when each began, if there are several.
-
-    Where there is no room for all labels, the longest stretches have theirs.
-    """
-    several = len(axis.begins) > 1
-    below: list[float] = []
-    above: list[float] = []
-    for index in sorted(range(len(axis.begins)), key=lambda index: -axis.seconds[index]):
-        begin = axis.begins[index]
+def _times(axis: Axis) -> Iterator[tuple[float, str]]:
+    """From the start of each stretch. Where there is no room for all labels, the longest stretches have theirs."""
+    taken: list[float] = []
+    for index in _longest_first(axis):
         for place in range(int(axis.seconds[index] / axis.step + 1e-9) + 1):
-            x = begin + place * axis.step * axis.scale
-            if _claim(below, x, _LABEL_PX if place else _ZERO_PX):
-                anchor = "end" if x > WIDTH - _LABEL_PX / 2 else "middle"
-                said = duration(place * axis.step) if place else "0"
-                yield Markup('<text class="{}" x="{:.1f}" y="{}">{}</text>').format(anchor, x, HEIGHT - 5, said)
-        if several and begin < WIDTH - _START_PX and _claim(above, begin, _START_PX):
-            yield Markup('<text class="start" x="{:.1f}" y="10">{}</text>').format(begin, axis.names[index])
+            x = axis.begins[index] + place * axis.step
+            if _claim(taken, x, axis.px(_LABEL_PX if place else _ZERO_PX)):
+                yield x, duration(place * axis.step) if place else "0"
+
+
+def _starts(axis: Axis) -> Iterator[tuple[float, str]]:
+    """When the stretches began."""
+    taken = [axis.whole]
+    for index in _longest_first(axis):
+        if _claim(taken, axis.begins[index], axis.px(_START_PX)):
+            yield axis.begins[index], axis.names[index]
+
+
+def _longest_first(axis: Axis) -> list[int]:
+    return sorted(range(len(axis.begins)), key=lambda index: -axis.seconds[index])
 
 
 def _claim(taken: list[float], x: float, room: float) -> bool:
@@ -182,65 +192,41 @@ def _claim(taken: list[float], x: float, room: float) -> bool:
     return free
 
 
-def _paths(axis: Axis, line: Line, top: float) -> Iterator[Markup]:
-    whole = _staircase if line.stepped else _polyline
-    for curve in line.curves:
-        x, y = _x(axis, curve), _y(curve.y, top)
-        pieces = " ".join((whole if len(piece) > 1 else _dash)(x[piece], y[piece]) for piece in _pieces(curve))
-        if pieces:
-            yield Markup('<path class="line {}" d="{}"/>').format(line.look, pieces)
+def _line(axes: Axes, axis: Axis, line: Line) -> None:
+    """With a band between the extremes, where the points are means of many."""
+    for curve in (curve for curve in line.curves if len(curve.t)):
+        t, y, low, high = _pieces(axis, curve)
+        axes.plot(t, y, gid=f"line {line.look}", drawstyle="steps-post" if line.stepped else "default")
+        if line.band and (curve.low != curve.high).any():
+            axes.fill_between(t, low, high, gid=f"band {line.look}")
 
 
-def _bands(axis: Axis, line: Line, top: float) -> Iterator[Markup]:
-    """What lies between the extremes, where the points are means of many."""
-    for curve in line.curves:
-        x, low, high = _x(axis, curve), _y(curve.low, top), _y(curve.high, top)
-        around = [
-            _polyline(np.append(x[piece], x[piece][::-1]), np.append(high[piece], low[piece][::-1])) + "Z"
-            for piece in _pieces(curve)
-            if (low[piece] != high[piece]).any()
-        ]
-        if around:
-            yield Markup('<path class="band {}" d="{}"/>').format(line.look, " ".join(around))
-
-
-def _ticks(axis: Axis, curve: Curve) -> Markup:
-    marks = "".join(f"M{x:.1f} {FLOOR}v-9" for x in _x(axis, curve))
-    return Markup('<path class="mark" d="{}"/>').format(marks)
-
-
-def _triangles(axis: Axis, stretch: int, times: Numbers) -> Markup:
-    """Those that would lie on each other are one."""
-    x = axis.begins[stretch] + times * axis.scale
-    places = np.unique(np.round(x / _TURN_PX)) * _TURN_PX
-    drawn = "".join(f"M{place - _TURN_PX:.1f} {TOP - 6}h{2 * _TURN_PX:.0f}l-{_TURN_PX:.0f} 6z" for place in places)
-    return Markup('<path class="turn" d="{}"/>').format(drawn)
-
-
-def _pieces(curve: Curve) -> list[npt.NDArray[np.int64]]:
-    """Indexes of the points that belong together: where nothing was recorded, no line is drawn."""
+def _pieces(axis: Axis, curve: Curve) -> Numbers:
+    """Rows t, y, low, high, with a NaN where nothing was recorded; a point on its own is a dash."""
+    points = np.array([axis.begins[curve.stretch] + curve.t, curve.y, curve.low, curve.high])
     between = np.diff(curve.t)
     pause = max(_SILENT_S, 3 * float(np.median(between))) if len(between) else _SILENT_S
-    return [piece for piece in np.split(np.arange(len(curve.t)), np.flatnonzero(between > pause) + 1) if len(piece)]
+    half_dash = np.array([[axis.px(_DASH_PX / 2)], [0], [0], [0]])
+    pieces: list[Numbers] = []
+    for piece in np.split(points, np.flatnonzero(between > pause) + 1, axis=1):
+        pieces += [piece] if piece.shape[1] > 1 else [piece - half_dash, piece + half_dash]
+        pieces.append(np.full((4, 1), np.nan))
+    return np.hstack(pieces)
 
 
-def _polyline(x: Numbers, y: Numbers) -> str:
-    return "M" + " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+def _ticks(axes: Axes, times: Numbers) -> None:
+    up = np.tile([0, 0.07, np.nan], len(times))
+    axes.plot(np.repeat(times, 3), up, transform=axes.get_xaxis_transform(), gid="mark")
 
 
-def _dash(x: Numbers, y: Numbers) -> str:
-    """A single point, wide enough to be seen."""
-    return f"M{x[0] - 3:.1f},{y[0]:.1f}h6"
+def _triangles(axes: Axes, axis: Axis, times: Numbers) -> None:
+    """Those that would lie on each other are one."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
-
-def _staircase(x: Numbers, y: Numbers) -> str:
-    turns = np.flatnonzero(np.diff(y)) + 1
-    return f"M{x[0]:.1f},{y[0]:.1f}" + "".join(f"H{x[i]:.1f}V{y[i]:.1f}" for i in turns) + f"H{x[-1]:.1f}"
-
-
-def _x(axis: Axis, curve: Curve) -> Numbers:
-    return axis.begins[curve.stretch] + curve.t * axis.scale
-
-
-def _y(value: Height, top: float) -> Height:
-    return FLOOR - value / top * (FLOOR - TOP)
+    half = axis.px(_TURN_PX / 2)
+    places = np.unique(np.round(times / half)) * half
+    x = places[:, np.newaxis] + np.array([-half, half, 0])
+    corners = np.stack((x, np.broadcast_to([1.1, 1.1, 1.05], x.shape)), axis=2)
+    shape = Path.make_compound_path_from_polys(corners)
+    axes.add_patch(PathPatch(shape, transform=axes.get_xaxis_transform(), clip_on=False, gid="turn"))

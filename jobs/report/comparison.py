@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
+
+from markupsafe import Markup
 
 from jobs.bench.outcome import faster, sure
 from jobs.bench.results import Comparison, ModeResult, Saved, Skipped
 from jobs.bench.schedule import Mode
 from jobs.bench.spread import Spread
 from jobs.bench.vectors import in_words
+from jobs.report.bars import Bar, bar_chart
 from jobs.report.figures import Figure, figures, looks
 from jobs.report.page import Facts, fill
 from jobs.report.timeline import Stretch, Timeline
@@ -28,25 +31,13 @@ _LOOKS: dict[Mode, str] = {"async": "s0", "sync": "s1"}  # classes of the page
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One result: `share` of the chart's width, and where the extremes lie, in percent."""
-
-    what: str
-    more: str
-    look: str
-    share: float
-    least: float
-    most: float
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
 class Chart:
     """Bars, and how many older ones there was no room for."""
 
     title: str
     note: str
-    bars: tuple[Bar, ...]
+    svg: Markup
+    drawn: int
     left_out: int
 
 
@@ -81,7 +72,7 @@ def render(saved: Saved, folder: Path, written: datetime) -> str:
             "sure": sure,
             "same": in_words,
             "mode_looks": _LOOKS,
-            "charts": [chart for chart in (_rates(modes), _utilisations(modes)) if chart.bars],
+            "charts": [*_rates(modes), *_utilisations(modes)],
             "comparisons": _newest_first(comparisons),
             "modes": _newest_first(modes),
             "machines": _machines(modes),
@@ -99,40 +90,42 @@ def _newest_first(results: dict[str, T]) -> dict[str, T]:
     return dict(reversed(results.items()))
 
 
-def _rates(modes: dict[str, ModeResult]) -> Chart:
+def _rates(modes: dict[str, ModeResult]) -> Iterator[Chart]:
     known = [(each, each.rows_per_s) for each in modes.values()]
     top = max((rates.most for _, rates in known), default=0.0)
-    bars = [_bar(each, rates, top, count(rates.median)) for each, rates in known]
     note = "whole runs, median; the thin line goes from the slowest run to the fastest"
-    return _chart("Rows per second", note, bars)
+    return _chart("Rows per second", note, known, count, top)
 
 
-def _utilisations(modes: dict[str, ModeResult]) -> Chart:
+def _utilisations(modes: dict[str, ModeResult]) -> Iterator[Chart]:
     """Of those whose GPU was seen."""
     known = [(each, each.gpu_util) for each in modes.values() if each.gpu_util]
-    bars = [_bar(each, shares, 1.0, percent(shares.median)) for each, shares in known]
-    return _chart("GPU utilisation", "in the second half of the runs", bars)
+    return _chart("GPU utilisation", "in the second half of the runs", known, percent, 1.0)
 
 
-def _chart(title: str, note: str, bars: Sequence[Bar]) -> Chart:
-    newest_first = tuple(reversed(bars))
-    return Chart(title, note, newest_first[:MOST_BARS], max(0, len(bars) - MOST_BARS))
+def _chart(
+    title: str,
+    note: str,
+    known: Sequence[tuple[ModeResult, Spread]],
+    show: Callable[[float], str],
+    top: float,
+) -> Iterator[Chart]:
+    """Nothing where there is no result."""
+    bars = [_bar(*each) for each in reversed(known[-MOST_BARS:])]
+    if bars:
+        svg = bar_chart(bars, f"{title} of each result", show, top or 1.0)
+        yield Chart(title, note, svg, len(bars), len(known) - len(bars))
 
 
-def _bar(result: ModeResult, measured: Spread, top: float, value: str) -> Bar:
-    share, least, most = (
-        round(100 * min(1.0, each / top), 2) if top else 0.0
-        for each in (measured.median, measured.least, measured.most)
-    )
+def _bar(result: ModeResult, measured: Spread) -> Bar:
     setup = result.setup
     return Bar(
         what=f"{result.kind} {minute(setup.started)}",
-        more=f"{setup.model}, {compact(setup.rows)} rows",
+        more=f"{compact(setup.rows)} rows, {setup.model}",
         look=_LOOKS[result.kind],
-        share=share,
-        least=least,
-        most=most,
-        value=value,
+        value=measured.median,
+        least=measured.least,
+        most=measured.most,
     )
 
 

@@ -41,3 +41,8 @@ def short_url(url: str) -> str:
 def minute(time: str) -> str:
     """A time as results say it (2026-11-24 03:36:56 UTC), without what nobody compares."""
     return re.sub(r":\d\d UTC$", "", time)
+
+
+def shortened(text: str, most: int) -> str:
+    """As many characters of it as there is room for."""
+    return text if len(text) <= most else text[: most - 1] + "…"

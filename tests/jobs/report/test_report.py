@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report import write_report
-from jobs.report.charts import FLOOR, TOP, lay_out, thin
+from jobs.report.charts import SHEET, lay_out, thin
 from jobs.report.page import Facts
 from jobs.report.wording import compact, duration, short_url
 from jobs.summary import Summary
