@@ -14,7 +14,8 @@ from jobs.report.wording import shortened
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW_PX, _WHAT_PX, _MORE_PX, _VALUE_PX = 22, 150, 190, 70
+_WIDTH, _ROW_PX = 900, 22
+_WHAT_PX, _MORE_PX, _VALUE_PX, _GAP_PX = 148, 188, 52, 12  # columns, from left to right
 _MORE = 28  # characters that there is room for
 _THICK = 0.68  # of a row
 
@@ -43,23 +44,21 @@ def bar_chart(bars: Sequence[Bar], label: str, show: Callable[[float], str], top
             axes.barh(place, bar.value, _THICK, gid=f"bar {bar.look}")
             if bar.least < bar.most:
                 axes.plot([bar.least, bar.most], [place, place], gid="spread")
-            _beside(axes, place, -_WHAT_PX - _MORE_PX, bar.what, "what")
-            _beside(axes, place, -_MORE_PX, shortened(bar.more, _MORE), "more")
-            _beside(axes, place, sheet.across + _VALUE_PX, show(bar.value), "value")
+            for look, x, text in (
+                ("what", 0, bar.what),
+                ("more", _WHAT_PX, shortened(bar.more, _MORE)),
+                ("value", _WHAT_PX + _MORE_PX + _VALUE_PX, show(bar.value)),
+            ):
+                axes.annotate(
+                    printable(text),
+                    (0, place),
+                    xytext=(x - sheet.left, 0),
+                    textcoords="offset points",
+                    ha="right" if look == "value" else "left",
+                    va="center_baseline",
+                    gid=look,
+                )
 
-    sheet = Sheet(900, _ROW_PX * len(bars), left=_WHAT_PX + _MORE_PX, right=_VALUE_PX, top=0, bottom=0)
+    left = _WHAT_PX + _MORE_PX + _VALUE_PX + _GAP_PX
+    sheet = Sheet(_WIDTH, _ROW_PX * len(bars), left=left, right=0, top=0, bottom=0)
     return picture(sheet, label, draw)
-
-
-def _beside(axes: Axes, place: int, x: float, text: str, look: str) -> None:
-    """`x` is in px from the foot of the bars."""
-    axes.annotate(
-        printable(text),
-        (0, place),
-        xytext=(x, 0),
-        textcoords="offset points",
-        ha="right" if x > 0 else "left",
-        va="center_baseline",
-        gid=look,
-        annotation_clip=False,
-    )

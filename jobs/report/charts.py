@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Numbers = npt.NDArray[np.float64]
 
-SHEET = Sheet(width=900, height=168, left=46, right=8, top=20, bottom=22)
+SHEET = Sheet(width=900, height=172, left=46, right=8, top=26, bottom=20)
 _GAP, _MOST_GAPS = 0.014, 0.15  # of the width: one, and all of them
 _SILENT_S = 5.0  # a longer pause between two points is a hole in the line
 _DASH_PX, _TURN_PX = 6.0, 6.0  # the widths of a point on its own, and of a triangle
@@ -159,7 +159,7 @@ def _scales(axes: Axes, axis: Axis, most: float, show: Callable[[float], str]) -
         label.set_horizontalalignment("right" if time > axis.whole - axis.px(_LABEL_PX / 2) else "center")
     if len(axis.begins) > 1:
         for begin, name in _starts(axis):
-            axes.text(begin, 1.08, printable(name), transform=axes.get_xaxis_transform(), gid="start")
+            axes.text(begin, 1.12, printable(name), transform=axes.get_xaxis_transform(), gid="start")
 
 
 def _times(axis: Axis) -> Iterator[tuple[float, str]]:
@@ -227,6 +227,6 @@ def _triangles(axes: Axes, axis: Axis, times: Numbers) -> None:
     half = axis.px(_TURN_PX / 2)
     places = np.unique(np.round(times / half)) * half
     x = places[:, np.newaxis] + np.array([-half, half, 0])
-    corners = np.stack((x, np.broadcast_to([1.1, 1.1, 1.05], x.shape)), axis=2)
+    corners = np.stack((x, np.broadcast_to([1.08, 1.08, 1.03], x.shape)), axis=2)
     shape = Path.make_compound_path_from_polys(corners)
     axes.add_patch(PathPatch(shape, transform=axes.get_xaxis_transform(), clip_on=False, gid="turn"))

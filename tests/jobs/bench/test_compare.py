@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jobs.bench.results import save
 from jobs.bench.vectors import Agreement, Difference
 from jobs.compare import compare
 from tests.jobs.bench.made import compared, result, save_three, setup
-from tests.jobs.report.pages import Page
+from tests.jobs.report.pages import BARS, Element, Page, points
 
 
 def page_of(folder: Path) -> Page:
@@ -37,11 +38,15 @@ def rows(page: Page, title: str) -> list[list[str]]:
     return [row for row in found if row]
 
 
-def bars(page: Page) -> list[tuple[str, str]]:
-    """What is said beside each bar, and its width."""
-    looks = [each for each in page.elements if each.tag == "i" and "width" in (each.attributes.get("style") or "")]
-    values = [each.text for each in page.all("b")]
-    return list(zip(values, [str(each.attributes["style"]) for each in looks], strict=False))
+def bars(page: Page, title: str) -> list[tuple[str, float]]:
+    """What is said beside each bar, and its share of the width."""
+    values, looks, (track, *_) = (page.drawn(f"{title} {BARS}", look) for look in ("value", "bar", "track"))
+    return [(value.text, _width(bar) / _width(track)) for value, bar in zip(values, looks, strict=True)]
+
+
+def _width(path: Element) -> float:
+    x = [x for x, _ in points(path)]
+    return max(x) - min(x)
 
 
 def test_the_latest_comparison_comes_first(tmp_path: Path) -> None:
@@ -57,8 +62,12 @@ def test_the_latest_comparison_comes_first(tmp_path: Path) -> None:
             *("8.58.0 to 9.0", "2", "25%", "98%", "the same"),
         ]
     ]
-    assert bars(page)[:2] == [("1,050", "width:11.67%"), ("8,900", "width:98.89%")]
-    assert bars(page)[2:4] == [("25%", "width:25.0%"), ("98%", "width:98.0%")]
+    share = partial(pytest.approx, abs=0.001)
+    assert bars(page, "Rows per second") == [("1,050", share(0.1167)), ("8,900", share(0.9889))]
+    assert bars(page, "GPU utilisation") == [("25%", share(0.25)), ("98%", share(0.98))]
+    slow, fast = page.drawn(f"Rows per second {BARS}", "spread")
+    whole = _width(page.drawn(f"Rows per second {BARS}", "track")[0])
+    assert (_width(slow) / whole, _width(fast) / whole) == (share(100 / 9000), share(200 / 9000))
     batch = ["Texts in one request", "Tokens in one request"]
     charts = ["Rows per second", "Requests in flight", *batch, "GPU utilisation", "Latency in ms"]
     assert page.charts() == 2 * charts
@@ -78,7 +87,8 @@ def test_one_result(tmp_path: Path) -> None:
     save(tmp_path, "async_1", result("async", 500.0, gpu=None))
     page = page_of(tmp_path)
     assert page.all("strong")[0].text == "Nothing is compared yet"
-    assert bars(page) == [("500", "width:100.0%")], "and no chart of GPU utilisation: none was seen"
+    assert bars(page, "Rows per second") == [("500", 1.0)]
+    assert len(page.all("svg")) == len(page.charts()) + 1, "no bars of GPU utilisation: none was seen"
     assert len(rows(page, "Results")) == 1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
 VOID = {"meta", "br"}
+BARS = "of each result"
 
 Attributes = dict[str, str | None]
 
@@ -59,7 +61,28 @@ class Page(HTMLParser):
         }
 
     def charts(self) -> list[str]:
-        return [str(svg.attributes["aria-label"]) for svg in self.all("svg")]
+        """The time lines; bars are elsewhere."""
+        return [name for name in map(_name, self.all("svg")) if not name.endswith(BARS)]
+
+    def drawn(self, chart: str, look: str) -> list[Element]:
+        """The paths of this look in one chart, and its texts."""
+        inside = False
+        found = []
+        for element in self.elements:
+            if element.tag == "svg":
+                inside = _name(element) == chart
+            elif inside and look in words(element):
+                found.append(element)
+        return found
+
+
+def _name(svg: Element) -> str:
+    return str(svg.attributes["aria-label"])
+
+
+def points(path: Element) -> list[tuple[float, float]]:
+    pairs = re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path.attributes["d"] or "")
+    return [(float(x), float(y)) for x, y in pairs]
 
 
 def words(element: Element) -> list[str]:

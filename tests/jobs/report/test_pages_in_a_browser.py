@@ -25,13 +25,16 @@ _LOOK = """() => {
   const colours = getComputedStyle(document.body);
   return {
     wide: document.documentElement.scrollWidth,
-    charts: [...document.querySelectorAll('svg')].length,
+    charts: [...document.querySelectorAll('svg')].filter(svg => svg.querySelector('path.line')).length,
     empty: [...document.querySelectorAll('svg')]
-      .filter(svg => ![...svg.querySelectorAll('path.line')].some(each => box(each).width > 0))
+      .filter(svg => ![...svg.querySelectorAll('path.line, path.bar')].some(each => box(each).width > 0))
       .map(svg => svg.getAttribute('aria-label')),
-    bars: [...document.querySelectorAll('.track i')].filter(seen).length,
-    outside: [...document.querySelectorAll('.track i, .track s')]
-      .filter(each => box(each).right > box(each.parentElement).right + 1).length,
+    bars: [...document.querySelectorAll('path.bar')].filter(seen).length,
+    outside: [...document.querySelectorAll('path, text')]
+      .filter(each => box(each).right > box(each.ownerSVGElement).right + 1
+        || box(each).left < box(each.ownerSVGElement).left - 1)
+      .map(each => each.outerHTML),
+    same: [...document.querySelectorAll('svg [id]')].length,
     ink: colours.color, page: colours.backgroundColor,
     text: document.body.innerText,
   };
@@ -60,7 +63,8 @@ def show(browser: Any, page: Path, width: int, scheme: str) -> dict[str, Any]:
     assert not complaints
     assert found["wide"] <= width, "the page itself does not scroll sideways"
     assert not found["empty"], "a chart without a mark"
-    assert not found["outside"]
+    assert not found["outside"], "a mark or a word that is cut off"
+    assert not found["same"], "an id that another chart may have too"
     light_ink, light_page = (sum(map(int, found[each][4:-1].split(","))) for each in ("ink", "page"))
     assert (light_ink < light_page) is (scheme == "light")
     return found

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report import write_report
-from jobs.report.charts import SHEET, lay_out, thin
+from jobs.report.charts import SHEET, Axis, lay_out, thin
 from jobs.report.page import Facts
 from jobs.report.wording import compact, duration, short_url
 from jobs.summary import Summary
-from tests.jobs.report.pages import Element, Page, words
+from tests.jobs.report.pages import Element, Page, points, words
 from tests.jobs.report.recorded import A, B, record, summary, tick, ticks
 
 LAST = ("GPU utilisation", "Latency in ms")
@@ -52,20 +52,12 @@ def report(out: Path, of: Summary | None = None, about: Facts | None = None) -> 
 
 
 def drawn(page: Page, chart: str) -> list[Element]:
-    """The paths of one chart's lines."""
-    inside = False
-    found = []
-    for element in page.elements:
-        if element.tag == "svg":
-            inside = element.attributes["aria-label"] == chart
-        elif inside and "line" in words(element):
-            found.append(element)
-    return found
+    return page.drawn(chart, "line")
 
 
-def points(path: Element) -> list[tuple[float, float]]:
-    pairs = re.findall(r"(-?[\d.]+),(-?[\d.]+)", path.attributes["d"] or "")
-    return [(float(x), float(y)) for x, y in pairs]
+def px(axis: Axis, t: float) -> float:
+    """Where a time of the first stretch is."""
+    return SHEET.left + t / axis.whole * SHEET.across
 
 
 def test_says_what_the_run_did(tmp_path: Path) -> None:
@@ -142,7 +134,8 @@ def test_nothing_left_to_do_keeps_the_time_lines_of_the_runs_before(tmp_path: Pa
 def test_a_single_tick_is_visible(tmp_path: Path) -> None:
     record(tmp_path, [tick(0.5, A)])
     (line,) = drawn(report(tmp_path), "Rows per second")
-    assert re.fullmatch(r"M[\d.]+,[\d.]+h6", line.attributes["d"] or "")
+    (left, y), (right, same) = points(line)
+    assert (right - left, same) == (pytest.approx(6, abs=0.2), y)
 
 
 def test_no_input(tmp_path: Path) -> None:
@@ -239,14 +232,14 @@ def test_files_without_a_line(tmp_path: Path, torn: bytes) -> None:
 def test_a_line_has_its_height(tmp_path: Path) -> None:
     record(tmp_path, ticks(30, A, gpu_util=0.25, inflight=8, limit=16))
     page = report(tmp_path)
-    quarter = FLOOR - 0.25 * (FLOOR - TOP)
+    quarter = SHEET.floor - 0.25 * (SHEET.floor - SHEET.top)
     (gpu,) = drawn(page, "GPU utilisation")
     assert {y for _, y in points(gpu)} == {round(quarter, 1)}
     flying, limit = drawn(page, "Requests in flight")
     assert "dashed" in words(limit)
     assert "dashed" not in words(flying)
     half, whole = points(flying)[0][1], points(limit)[0][1]
-    assert FLOOR - half == pytest.approx((FLOOR - whole) / 2, abs=0.1)
+    assert SHEET.floor - half == pytest.approx((SHEET.floor - whole) / 2, abs=0.1)
 
 
 def test_each_endpoint_has_its_colour(tmp_path: Path) -> None:
@@ -254,7 +247,7 @@ def test_each_endpoint_has_its_colour(tmp_path: Path) -> None:
     page = report(tmp_path)
     first, second, both = drawn(page, "Rows per second")
     assert words(both)[-1] == "whole"
-    heights = [FLOOR - points(line)[0][1] for line in (first, second, both)]
+    heights = [SHEET.floor - points(line)[0][1] for line in (first, second, both)]
     assert heights[1] == pytest.approx(heights[0] / 3, abs=0.1)
     assert heights[2] == pytest.approx(heights[0] + heights[1], abs=0.2)
     keys = {
@@ -277,9 +270,10 @@ def test_failed_requests_are_marked_where_they_failed(tmp_path: Path) -> None:
     record(tmp_path, lines)
     (marks,) = report(tmp_path).all("path", "mark")
     axis = lay_out(["one"], [50.0])
-    at = [float(x) for x in re.findall(r"M([\d.]+) ", marks.attributes["d"] or "")]
+    at = {x for x, _ in points(marks)}
     assert len(at) in (1, 2)
-    assert all(x == pytest.approx(axis.begins[0] + 10.25 * axis.scale, abs=5) for x in at)
+    assert all(x == pytest.approx(px(axis, 10.25), abs=5) for x in at)
+    assert {y for _, y in points(marks)} == {SHEET.floor, min(y for _, y in points(marks))}
     record(tmp_path, ticks(50, A))
     assert not report(tmp_path).all("path", "mark")
 
@@ -298,9 +292,9 @@ def test_latencies_have_their_heights_and_none_where_no_request_ended(tmp_path: 
     )
     usual, slowest = drawn(report(tmp_path), "Latency in ms")
     assert "dashed" in words(slowest)
-    assert FLOOR - points(usual)[0][1] == pytest.approx((FLOOR - points(slowest)[0][1]) / 4, abs=0.1)
+    assert SHEET.floor - points(usual)[0][1] == pytest.approx((SHEET.floor - points(slowest)[0][1]) / 4, abs=0.1)
     axis = lay_out(["one"], [39.5])
-    assert points(usual)[0][0] == pytest.approx(axis.begins[0] + 20 * axis.scale, abs=1)
+    assert points(usual)[0][0] == pytest.approx(px(axis, 20), abs=1)
     record(tmp_path, ticks(30, A, p50_ms=None, p99_ms=None))
     assert "Latency in ms" not in report(tmp_path).charts()
 
@@ -311,8 +305,8 @@ def test_decisions_are_marked_when_they_were_made(tmp_path: Path) -> None:
     marks = page.all("path", "turn")
     assert len(marks) == 3, "in the charts of what they changed"
     axis = lay_out(["one"], [40.0])
-    (left,) = re.findall(r"M([\d.]+) ", marks[0].attributes["d"] or "")
-    assert float(left) + 3 == pytest.approx(axis.begins[0] + 10 * axis.scale, abs=2)
+    _, _, (tip, _) = points(marks[0])
+    assert tip == pytest.approx(px(axis, 10), abs=2)
     assert "▾ it changed a setting" in page.text
     record(tmp_path, ticks(40, A))
     assert not report(tmp_path).all("path", "turn")
@@ -422,10 +416,10 @@ def test_thinning_leaves_out_what_is_not_known() -> None:
 @pytest.mark.parametrize("seconds", [[0.0], [0.5], [10.0, 0.0, 3600.0], [1.0] * 20, [86400.0 * 30, 1.0]])
 def test_stretches_fill_the_width_in_order(seconds: list[float]) -> None:
     axis = lay_out([""] * len(seconds), seconds)
-    edges = [edge for index, begin in enumerate(axis.begins) for edge in (begin, axis.end(index))]
+    edges = list(axis.edges[~np.isnan(axis.edges)])
     assert edges == sorted(edges)
-    assert len(set(edges)) == len(edges)
-    assert edges[-1] == pytest.approx(892, abs=0.01)
+    assert len(set(edges)) == len(edges) == 2 * len(seconds)
+    assert (edges[0], edges[-1]) == (0, axis.whole)
 
 
 def test_durations_in_words() -> None:
