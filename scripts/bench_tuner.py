@@ -6,7 +6,7 @@
 Every cell is one `rayembed run` (own Ray, own processes) against tests/servers/gpu. The oracle is the best fixed
 setting of a grid, played against the same physics in simulated time; with `--grid`, real jobs with fixed settings
 are run beside it, and the best of all is the measure. Wall times of this machine mean little; shares of the oracle
-and the GPU's busy share mean much. The picture needs matplotlib (dependency group `bench`).
+and the GPU's busy share mean much.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH, _ROW_PX = 900, 22
-_WHAT_PX, _MORE_PX, _VALUE_PX, _GAP_PX = 148, 188, 52, 12  # columns, from left to right
-_MORE = 28  # characters that there is room for
+_WHAT_PX, _VALUE_PX, _GAP_PX, _MORE_PX = 148, 52, 12, 188  # of the columns
+_WHAT, _MORE = 23, 28  # characters that there is room for
 _THICK = 0.68  # of a row
 
 
@@ -45,9 +45,9 @@ def bar_chart(bars: Sequence[Bar], label: str, show: Callable[[float], str], top
             if bar.least < bar.most:
                 axes.plot([bar.least, bar.most], [place, place], gid="spread")
             for look, x, text in (
-                ("what", 0, bar.what),
-                ("more", _WHAT_PX, shortened(bar.more, _MORE)),
-                ("value", _WHAT_PX + _MORE_PX + _VALUE_PX, show(bar.value)),
+                ("what", 0, shortened(bar.what, _WHAT)),
+                ("value", _WHAT_PX + _VALUE_PX, show(bar.value)),
+                ("more", _WIDTH - _MORE_PX, shortened(bar.more, _MORE)),
             ):
                 axes.annotate(
                     printable(text),
@@ -59,6 +59,6 @@ def bar_chart(bars: Sequence[Bar], label: str, show: Callable[[float], str], top
                     gid=look,
                 )
 
-    left = _WHAT_PX + _MORE_PX + _VALUE_PX + _GAP_PX
-    sheet = Sheet(_WIDTH, _ROW_PX * len(bars), left=left, right=0, top=0, bottom=0)
+    left, right = _WHAT_PX + _VALUE_PX + _GAP_PX, _GAP_PX + _MORE_PX
+    sheet = Sheet(_WIDTH, _ROW_PX * len(bars), left, right, top=0, bottom=0)
     return picture(sheet, label, draw)

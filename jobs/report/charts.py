@@ -11,18 +11,19 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from jobs.report.drawing import Sheet, picture, printable
-from jobs.report.wording import compact, duration
+from jobs.report.wording import compact, duration, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Numbers = npt.NDArray[np.float64]
 
-SHEET = Sheet(width=900, height=172, left=46, right=8, top=26, bottom=20)
+SHEET = Sheet(width=900, height=174, left=46, right=8, top=26, bottom=22)
 _GAP, _MOST_GAPS = 0.014, 0.15  # of the width: one, and all of them
 _SILENT_S = 5.0  # a longer pause between two points is a hole in the line
 _DASH_PX, _TURN_PX = 6.0, 6.0  # the widths of a point on its own, and of a triangle
 _TICK_PX, _LABEL_PX, _ZERO_PX, _START_PX = 110.0, 70.0, 45.0, 115.0  # room for texts
+_NAME = 18  # characters of a stretch's name
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 _STEPS_S = (
@@ -159,7 +160,8 @@ def _scales(axes: Axes, axis: Axis, most: float, show: Callable[[float], str]) -
         label.set_horizontalalignment("right" if time > axis.whole - axis.px(_LABEL_PX / 2) else "center")
     if len(axis.begins) > 1:
         for begin, name in _starts(axis):
-            axes.text(begin, 1.12, printable(name), transform=axes.get_xaxis_transform(), gid="start")
+            said = shortened(printable(name), _NAME)
+            axes.text(begin, 1.12, said, transform=axes.get_xaxis_transform(), gid="start")
 
 
 def _times(axis: Axis) -> Iterator[tuple[float, str]]:

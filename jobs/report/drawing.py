@@ -63,7 +63,7 @@ def picture(sheet: Sheet, label: str, draw: Callable[[Axes], None]) -> Markup:
         left, bottom = sheet.left / sheet.width, sheet.bottom / sheet.height
         size = (sheet.across / sheet.width, (sheet.floor - sheet.top) / sheet.height)
         axes = figure.add_axes((left, bottom, *size), frameon=False)
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, pad=6)
         draw(axes)
         figure.savefig(drawn, format="svg", dpi=_PER_INCH)
     return Markup('<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}</svg>').format(

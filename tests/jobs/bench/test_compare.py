@@ -123,7 +123,7 @@ def test_other_vectors_are_shouted(tmp_path: Path) -> None:
     assert rows(page, "Comparisons")[0][-1] == "NOT the same"
 
 
-HOSTILE = """</style><script>alert("1")</script>&amp;'"<b onclick=x>{{ 7 * 7 }}"""
+HOSTILE = """$\\frac$ 向量\x1b</style><script>alert("1")</script>&amp;'"<b onclick=x>{{ 7 * 7 }}"""
 
 
 def test_names_are_text_wherever_they_appear(tmp_path: Path) -> None:
@@ -143,6 +143,7 @@ def test_names_are_text_wherever_they_appear(tmp_path: Path) -> None:
     assert HOSTILE in [element.attributes.get("title") for element in page.elements] + [
         element.text for element in page.elements
     ]
+    assert page.drawn(f"Rows per second {BARS}", "more")[0].text == "15k rows, $\\frac$ 向量\ufffd</styl…"
     assert len(rows(page, "Skipped")) == 1
 
 

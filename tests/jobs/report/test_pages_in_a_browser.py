@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.jobs.report.recorded import A, B, record, summary, ticks
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium on this machine")
+
+VIEWS = list(itertools.product((1280, 400), ("light", "dark")))
 
 _LOOK = """() => {
   const box = each => each.getBoundingClientRect();
@@ -70,20 +73,17 @@ def show(browser: Any, page: Path, width: int, scheme: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_the_report_of_a_run(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+def test_the_report_of_a_run(browser: Any, tmp_path: Path) -> None:
     record(tmp_path, ticks(30, A, B))
     write_report(tmp_path, summary(), {"Machine": {"memory": "24 GiB"}})
-    found = show(browser, tmp_path / "report.html", width, scheme)
-    assert found["charts"] == 6
-    assert "PAR1" not in found["text"], "the empty part at the page's end is a comment"
+    for width, scheme in VIEWS:
+        found = show(browser, tmp_path / "report.html", width, scheme)
+        assert found["charts"] == 6
+        assert "PAR1" not in found["text"], "the empty part at the page's end is a comment"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("count", [0, 1, 50])
-def test_the_comparison(browser: Any, tmp_path: Path, width: int, scheme: str, count: int) -> None:
+def test_the_comparison(browser: Any, tmp_path: Path, count: int) -> None:
     if count == 1:
         save(tmp_path, "sync_1", result("sync", 500.0))
     for number in range(count // 3):
@@ -92,7 +92,8 @@ def test_the_comparison(browser: Any, tmp_path: Path, width: int, scheme: str, c
         of = setup(f"2026-11-24 0{number}:00:00 UTC", model="a-model-with-quite-a-long-name/" * 3)
         save(tmp_path, f"async_more_{number}", result("async", 100.0, 900.0, of=of))
     compare(tmp_path, tmp_path / "page.html")
-    found = show(browser, tmp_path / "page.html", width, scheme)
-    assert f"{count} result" in found["text"]
-    assert found["bars"] == {0: 0, 1: 2, 50: 2 * (2 * 16 + 2)}[count]
-    assert found["charts"] == 6 * min(count, 4)
+    for width, scheme in VIEWS:
+        found = show(browser, tmp_path / "page.html", width, scheme)
+        assert f"{count} result" in found["text"]
+        assert found["bars"] == {0: 0, 1: 2, 50: 2 * (2 * 16 + 2)}[count]
+        assert found["charts"] == 6 * min(count, 4)

@@ -158,16 +158,15 @@ def test_a_run_too_short_for_a_mean_still_says_that_a_gpu_was_seen(tmp_path: Pat
     assert "GPU utilisation" in page.charts()
 
 
-HOSTILE = """</style><script>alert("1")</script>&amp;'"<b onclick=x>{{ 7 * 7 }}"""
+HOSTILE = """$\\frac$ 向量\x1b</style><script>alert("1")</script>&amp;'"<b onclick=x>{{ 7 * 7 }}"""
 
 
 def test_names_are_text_wherever_they_appear(tmp_path: Path) -> None:
     out = tmp_path / 'it\'s <b>"quoted" & {{ out }}'
     out.mkdir()
     url = f"http://{HOSTILE}/v1"
-    record(
-        out, ticks(5, url, decision=HOSTILE, gpu_source=HOSTILE, errors={HOSTILE: 1}), name=HOSTILE.replace("/", "")
-    )
+    for name in ("first", HOSTILE.replace("/", "")):
+        record(out, ticks(5, url, decision=HOSTILE, gpu_source=HOSTILE, errors={HOSTILE: 1}), name)
     endpoint = {"url": url, "rows": 5, "share": 1.0, "concurrency": 1, "batch_size": 1}
     page = report(
         out,
@@ -190,6 +189,7 @@ def test_names_are_text_wherever_they_appear(tmp_path: Path) -> None:
     assert page.all("h1")[0].text == HOSTILE
     assert page.all("td", "url")[0].text == url
     assert page.all("td", "why")[0].text == HOSTILE
+    assert [each.text for each in page.drawn("Rows per second", "start")] == ["$\\frac$ 向量\ufffd<style…", "first"]
     assert url in [element.attributes.get("title") for element in page.elements]
     assert str(out) in page.text
 
