@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH, _ROW_PX = 900, 22
-_WHAT_PX, _VALUE_PX, _GAP_PX, _MORE_PX = 148, 52, 12, 188  # of the columns
+_WHAT_PX, _VALUE_PX, _GAP_PX, _MORE_PX = 160, 54, 12, 192  # of the columns
 _WHAT, _MORE = 23, 28  # characters that there is room for
 _THICK = 0.68  # of a row
 

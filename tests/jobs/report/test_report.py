@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -393,6 +395,17 @@ def test_many_endpoints_are_all_listed_and_the_busiest_drawn(tmp_path: Path) -> 
     assert "the 8 busiest of 40 endpoints" in page.text
     assert "Rows per second, all endpoints together" in page.charts()
     assert (tmp_path / "report.html").stat().st_size < 300_000
+
+
+def test_only_who_draws_loads_matplotlib(tmp_path: Path) -> None:
+    """Its import takes longer than all of the command's own modules."""
+    code = "import sys, jobs.__main__, jobs.run, jobs.compare; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    record(tmp_path, ticks(5, A))
+    report(tmp_path)
+    assert {"matplotlib.figure"} <= sys.modules.keys()
+    assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_thinning_keeps_means_and_extremes() -> None:
