@@ -72,7 +72,7 @@ def _expects(what: str) -> WrapValidator:
 
 
 def list_of(what: str) -> BeforeValidator:
-    """One value, too, is a list."""
+    """A list becomes a tuple, and a key with nothing after it an empty one."""
 
     def as_tuple(value: object) -> object:
         if value is None:  # `keep:` with nothing after it
