@@ -368,6 +368,7 @@ def _order(endpoint: _Endpoint, pool: int, place: int) -> Order:
         version=endpoint.version,
         canary=setting.canary,
         canary_tokens=setting.canary_tokens if place == 0 else None,
+        by_chance=setting.by_chance,
         requests_per_s=setting.requests_per_s and part * setting.requests_per_s,
         tokens_per_s=setting.tokens_per_s and part * setting.tokens_per_s,
     )
