@@ -14,18 +14,23 @@ class Ceiling:
 
     What a refusal taught is not believed for ever: it may have come from another server behind the same address, or
     its words from one of the texts. After a minute twice as much may be asked for. If that is taken, soon twice as
-    much again; if it is refused, only after twice as long.
+    much again; if it is refused, only after twice as long. A limit that two refusals name is asked for no more.
     """
 
     def __init__(self, most: float) -> None:
         self._most = self.now = most
         self._taken = most  # a trial asks for more than this
+        self._named = math.nan  # by a refusal, last
         self._is_trial = False
         self._again_s = AGAIN_S
         self._next = math.inf  # when the next trial begins
 
-    def refuse(self, most: float, at: float) -> None:
-        """A refusal says, or lets one think, that no more than `most` is taken."""
+    def refuse(self, most: float, at: float, *, named: bool = False) -> None:
+        """A refusal lets one think that no more than `most` is taken, or names that very limit."""
+        if named and most == self._named:
+            self.now, self._is_trial, self._next = max(1.0, min(most, self.now)), False, math.inf
+            return
+        self._named = most if named else math.nan
         if most >= self.now:
             return
         if self._is_trial:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 from gpu_proof_gauge import Utilisation
@@ -66,6 +65,7 @@ class Server:
 def run(server: Server, mode: str, corpus: Path, work: Path, ramp_s: float, seconds: float, report: Path) -> Cell:
     """`ramp_s` after the first answer the steady state begins. The job's report is copied to `report`."""
     out = work / "out"
+    _until_idle(server)
     with _job(server, mode, corpus, out) as job:
         _until_first_answer(server, job)
         time.sleep(ramp_s)
@@ -76,6 +76,8 @@ def run(server: Server, mode: str, corpus: Path, work: Path, ramp_s: float, seco
         if job.poll() is not None:
             raise SystemExit(f"the job ended within its steady state: the corpus is too short\n{_end_of(out)}")
     spent = {key: after[key] - before[key] for key in before}
+    if not spent["tokens"]:
+        raise SystemExit(f"nothing came of the job in {seconds:.0f} s; measure longer\n{_end_of(out)}")
     summary = json.loads((out / "_summary.json").read_text()) if (out / "_summary.json").exists() else {}
     endpoint = (summary.get("endpoints") or [{}])[0]
     with suppress(FileNotFoundError):
@@ -128,6 +130,13 @@ def _job(server: Server, mode: str, corpus: Path, out: Path) -> Iterator[subproc
                 job.wait()
 
 
+def _until_idle(server: Server) -> None:
+    """The job before may have left something there."""
+    deadline = time.monotonic() + STOP_S
+    while _here(server.url) and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+
+
 def _until_first_answer(server: Server, job: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_S
     few = counters(server.url)["inputs"] + 200  # no more than the job's probe
@@ -147,10 +156,20 @@ def _look(server: Server, job: subprocess.Popen[bytes]) -> dict[str, float]:
 
 def counters(url: str) -> dict[str, float]:
     """What the server has counted since it began."""
-    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/metrics", timeout=60) as answer:
-        page = Page(answer.read().decode())
+    page = _page(url)
     names = ("inputs", "tokens", "padded_tokens", "batches", "busy_seconds")
     return {name: sum(page.values(f"rayembed_{name}_total")) for name in names}
+
+
+def _here(url: str) -> float:
+    """Texts that wait or are computed."""
+    page = _page(url)
+    return sum(page.values("rayembed_inputs_waiting") + page.values("rayembed_inputs_running"))
+
+
+def _page(url: str) -> Page:
+    with urllib.request.urlopen(f"{url.removesuffix('/v1')}/metrics", timeout=60) as answer:
+        return Page(answer.read().decode())
 
 
 def _cpu_s(pid: int) -> float:
@@ -164,8 +183,3 @@ def _cpu_s(pid: int) -> float:
 
 def _end_of(out: Path) -> str:
     return out.with_name("log").read_text(errors="replace")[-1000:]
-
-
-def found(**values: Any) -> Cell:
-    """One that was saved."""
-    return Cell(**{key: value for key, value in values.items() if key in Cell.__dataclass_fields__})

@@ -177,7 +177,7 @@ class Line:
         """A limit of the server's own, which the requests that follow keep to."""
         now = time.monotonic()
         if fault.most_rows and fault.most_rows < len(batch):  # one that it keeps to is not why it was refused
-            self._rows.refuse(fault.most_rows, now)
+            self._rows.refuse(fault.most_rows, now, named=True)
         if fault.kind is Kind.TOO_LARGE and len(batch) > 1:
             self._bytes.refuse(batch.bytes * (_FITS * fault.fits if fault.fits else 0.5), now)
 

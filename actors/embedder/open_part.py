@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -13,14 +15,15 @@ from actors.corpus import Rows
 from actors.embedder.blocks import Blocks
 from actors.messages import JobSpec, Part, PartDone
 from actors.output.digests import digest
-from actors.output.folder import REJECTS_PROPERTY
-from actors.output.parts import Reject, part_schema, write_rejects
-from actors.output.sinks import open_sink
+from actors.output.folder import REJECTED_PROPERTY, REJECTS_PROPERTY
+from actors.output.parts import Reject, part_schema, rejected, rejects_agree, write_rejects
+from actors.output.sinks import Sink, open_sink
 from actors.output.store import store_of
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_MOST_AGAIN = 20  # writes of a part that another holder writes at the same time
 _MOST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -158,18 +161,32 @@ class OpenPart:
     def write(self, spec: JobSpec, writer: str) -> PartDone:
         """Make the part durable, its rejects before it. Blocks; call it in a thread.
 
-        A part that another holder made durable meanwhile stays as it is.
+        A part that another holder made durable meanwhile stays as it is. Where two write one at the same time and
+        were refused different rows, whoever finds the rejects of the one beside the part of the other writes both
+        again. Each looks after it has written: so the last to look finds them to agree.
         """
         sink = open_sink(spec.sink, spec.out)
         there = sink.written_meanwhile(self.part.name)
         if there is not None:
             return PartDone(self.part.index, self.part.rows, there)
+        self._publish(sink, spec, writer)
+        for _ in range(_MOST_AGAIN):
+            lies = sink.properties(self.part.name) if self._rejects else None
+            if lies is None or rejects_agree(store_of(spec.out), self.part.name, lies):
+                break
+            time.sleep(random.random())  # else they may do the same again at the same time
+            self._publish(sink, spec, writer)
+        return PartDone(self.part.index, self.part.rows, len(self._rejects))
+
+    def _publish(self, sink: Sink, spec: JobSpec, writer: str) -> None:
         ids = self._rows.ids
         if ids is None:
             ids = pa.array(np.arange(self.part.first_row, self.part.first_row + self.part.rows, dtype=np.int64))
         keep: Sequence[pa.Array] = self._rows.keep
         vectors, digests = self._vectors, self._digests
+        properties = {**spec.part_properties, REJECTS_PROPERTY: str(len(self._rejects))}
         if self._rejects:
+            properties[REJECTED_PROPERTY] = rejected(self._rejects)
             write_rejects(
                 store_of(spec.out), self.part.name, spec.columns, ids, list(self._rejects.values()), writer
             )
@@ -182,11 +199,10 @@ class OpenPart:
             ids,
             vectors,
             keep,
-            {**spec.part_properties, REJECTS_PROPERTY: str(len(self._rejects))},
+            properties,
             writer,
             b"".join(digests),
         )
-        return PartDone(self.part.index, self.part.rows, len(self._rejects))
 
 
 def _weighed(texts: Sequence[str | None]) -> tuple[Ints, list[bytes]]:

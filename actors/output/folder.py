@@ -11,7 +11,9 @@ REPORT_FILE = "report.html"
 REJECTS = "_rejects"
 TELEMETRY = "_telemetry"
 
-REJECTS_PROPERTY = "rayembed.rejects"  # in the footer of each part: how many planned rows are rejects
+# in the footer of each part: how many planned rows are rejects, and which, also in that of their file
+REJECTS_PROPERTY = "rayembed.rejects"
+REJECTED_PROPERTY = "rayembed.rejected"
 
 
 def part_names(out: Place, folder: str = "") -> set[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from actors.messages import Columns
 from actors.output import vector_file
-from actors.output.folder import REJECTS
+from actors.output.folder import REJECTED_PROPERTY, REJECTS
 from actors.output.store import Store
 
 # in the footer of each part: the fingerprint of the run, and its own name, also in that of its rejects
@@ -67,6 +68,28 @@ def write_part(
     store.publish(name, write, writer)
 
 
+def rejected(rows: Iterable[int]) -> str:
+    """Stands for which rows of a part are rejects."""
+    return hashlib.sha256(",".join(map(str, sorted(rows))).encode()).hexdigest()[:16]
+
+
+def rejects_agree(store: Store, name: str, properties: Mapping[bytes, bytes]) -> bool:
+    """Whether the file of rejects beside a part is of the rows that the part, by its properties, does not hold."""
+    told = properties.get(REJECTED_PROPERTY.encode())
+    return told is None or told.decode() == _rejected_by_file(store, name)
+
+
+def _rejected_by_file(store: Store, name: str) -> str | None:
+    """None where there is no such file, or none that says so."""
+    try:
+        with store.open(f"{REJECTS}/{name}") as file:
+            properties = pq.read_metadata(file).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    told = properties.get(REJECTED_PROPERTY.encode())
+    return told.decode() if told else None
+
+
 def write_rejects(
     store: Store, name: str, columns: Columns, ids: pa.Array, rejects: Sequence[Reject], writer: str
 ) -> None:
@@ -79,6 +102,8 @@ def write_rejects(
             pa.array([reject.status for reject in rejects], pa.int32()),
             pa.array([reject.detail[:_MAX_DETAIL] for reject in rejects], pa.string()),
         ],
-        schema=reject_schema(columns).with_metadata({PART_PROPERTY: name}),
+        schema=reject_schema(columns).with_metadata(
+            {PART_PROPERTY: name, REJECTED_PROPERTY: rejected(reject.row for reject in rejects)}
+        ),
     )
     store.publish(f"{REJECTS}/{name}", lambda file: pq.write_table(table, file), writer)

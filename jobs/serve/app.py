@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -15,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jobs.serve.backends import Backend
+from jobs.serve.backends import Backend, Encoded
 from jobs.serve.engine import Engine, FullError
 from jobs.serve.metrics import page
 from jobs.serve.wire import ApiError, no_such_model, read_request, write_reply
@@ -37,7 +39,7 @@ def create_app(backend: Backend, api_key: str | None = None, engine: Engine | No
     async def embeddings(request: Request) -> Response:
         asked = read_request(await request.body(), backend)
         try:
-            encoded = await running.embed(asked.texts)
+            encoded = await _while_connected(request, running.embed(asked.texts))
         except FullError:
             raise ApiError(503, f"The server is overloaded: {len(asked.texts)} more texts may not wait.") from None
         # 2048 vectors as JSON floats would hold up every request.
@@ -78,6 +80,19 @@ def create_app(backend: Backend, api_key: str | None = None, engine: Engine | No
             Exception: _unexpected,
         },
     )
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Encoded]) -> Encoded:
+    """What `work` gives. Raises ClientDisconnect, and ends the work, when nobody waits for it any more."""
+    doing, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        doing.cancel()
+        gone.cancel()
 
 
 def _guard(api_key: str | None) -> Callable[[Handler], Handler]:

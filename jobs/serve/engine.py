@@ -74,7 +74,10 @@ class Engine:
         self._busy_s, self._busy_lanes, self._busy_since = 0.0, 0, 0.0
 
     async def embed(self, texts: list[str]) -> Encoded:
-        """Vectors and tokens of the texts, in order. Raises FullError, and whatever the model raises."""
+        """Vectors and tokens of the texts, in order. Raises FullError, and whatever the model raises.
+
+        When this is cancelled, what still waits of them is not computed.
+        """
         with self._changed:
             if self._here and self._here + len(texts) > MOST_TEXTS:
                 raise FullError
@@ -82,7 +85,12 @@ class Engine:
         try:
             loop = asyncio.get_running_loop()
             rows = await loop.run_in_executor(self._readers, self._backend.tokenize, texts)
-            vectors = await asyncio.wrap_future(self._submit(rows))
+            number, answer = self._submit(rows)
+            try:
+                vectors = await asyncio.wrap_future(answer)
+            except asyncio.CancelledError:
+                self._forget(number)
+                raise
         finally:
             with self._changed:
                 self._here -= len(texts)
@@ -115,7 +123,7 @@ class Engine:
         for lane in self._lanes:
             lane.join(_END_S)
 
-    def _submit(self, rows: list[Ids]) -> Future[Vectors]:
+    def _submit(self, rows: list[Ids]) -> tuple[int, Future[Vectors]]:
         asked = _Asked(rows, np.empty((len(rows), self._backend.dim), np.float32), len(rows), Future())
         asked.answer.set_running_or_notify_cancel()  # so that nobody can cancel it
         with self._changed:
@@ -125,7 +133,12 @@ class Engine:
             if not self._lanes and not self._closed:
                 self._start()
             self._changed.notify_all()  # it may be more than one batch
-        return asked.answer
+        return number, asked.answer
+
+    def _forget(self, number: int) -> None:
+        with self._changed:
+            self._waiting.drop(number)
+            self._asked.pop(number, None)
 
     def _start(self) -> None:
         names = (f"lane-{number}" for number in range(self._backend.lanes))
@@ -161,7 +174,7 @@ class Engine:
     def _deliver(self, batch: Batch, vectors: Vectors) -> None:
         for request in np.unique(batch.requests).tolist():
             its = batch.requests == request
-            if asked := self._asked.get(request):  # not one that has failed in another lane
+            if asked := self._asked.get(request):  # not one that has failed in another lane, or is not wanted now
                 asked.vectors[batch.texts[its]] = vectors[its]
         with self._changed:
             self._done(batch)

@@ -10,10 +10,10 @@ from actors.ceiling import AGAIN_S, MOST_AGAIN_S, SOON_S, Ceiling
 
 
 class Server:
-    """Takes no more than `takes`, and says so."""
+    """Takes no more than `takes`, and may name that number."""
 
-    def __init__(self, takes: float, most: float = math.inf) -> None:
-        self.takes, self.now = takes, 0.0
+    def __init__(self, takes: float, most: float = math.inf, *, says_so: bool = False) -> None:
+        self.takes, self.says_so, self.now = takes, says_so, 0.0
         self.ceiling = Ceiling(most)
         self.refused = 0
 
@@ -25,7 +25,7 @@ class Server:
             amount = min(wanted, self.ceiling.now)
             if amount > self.takes:
                 self.refused += 1
-                self.ceiling.refuse(self.takes, self.now)
+                self.ceiling.refuse(self.takes, self.now, named=self.says_so)
             else:
                 self.ceiling.took(amount, self.now)
 
@@ -48,6 +48,28 @@ def test_a_limit_that_stands_is_met_seldom_and_more_seldom() -> None:
     before = server.refused
     server.ask(10 * MOST_AGAIN_S)
     assert server.refused <= before + 10
+
+
+def test_a_limit_that_is_named_twice_is_never_met_again() -> None:
+    server = Server(takes=20, says_so=True)
+    server.ask(100 * MOST_AGAIN_S)
+    assert (server.refused, server.ceiling.now) == (2, 20)
+
+
+def test_requests_that_were_on_their_way_together_name_it_too() -> None:
+    server = Server(takes=20, says_so=True)
+    server.ask(1)
+    server.ceiling.refuse(20, server.now, named=True)
+    server.ask(100 * MOST_AGAIN_S)
+    assert (server.refused, server.ceiling.now) == (1, 20)
+
+
+def test_limits_that_differ_do_not_confirm_each_other() -> None:
+    ceiling = Ceiling(2048)
+    ceiling.refuse(7, 0.0, named=True)
+    ceiling.refuse(300, 0.0, named=True)
+    ceiling.look(AGAIN_S)
+    assert ceiling.now == 14
 
 
 def test_a_limit_that_was_none_is_forgotten_in_no_time() -> None:

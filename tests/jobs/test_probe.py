@@ -228,7 +228,7 @@ def test_of_our_own_server() -> None:
         told = table(url)
     assert told["dialect"][0] == "openai"
     assert told["encoding"] == ("base64", ASKED)
-    assert told["queue"][0] == NOT_HERE
+    assert told["queue"] == ("0 (rayembed)", "/metrics")
 
 
 SET: dict[str, object] = {

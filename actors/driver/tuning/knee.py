@@ -191,7 +191,8 @@ class Knee:
         if not failures:
             return None
         told = [each.most_rows for each in failures if each.most_rows]
-        self._taken_rows.refuse(min(told or [each.rows // 2 for each in failures]), seen.now)
+        most = min(told or [each.rows // 2 for each in failures])
+        self._taken_rows.refuse(most, seen.now, named=bool(told))
         return f"at most {self._rows} texts in a request"
 
     def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:

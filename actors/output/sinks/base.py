@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -67,6 +67,9 @@ class Sink(Protocol):
 
         It need not be looked for where that is dear: then the part is written again, and one of the two counts.
         """
+
+    def properties(self, name: str) -> Mapping[bytes, bytes] | None:
+        """Those with which a part was written, of the one that counts; None while that is not known."""
 
     def rejects(self, names: Sequence[str]) -> list[int | None]:
         """How many planned rows each of these parts stands for without holding them; None: it cannot be read."""

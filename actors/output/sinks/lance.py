@@ -124,6 +124,9 @@ class LanceSink:
     def written_meanwhile(self, name: str) -> int | None:
         return None  # to look would be to list all; of two that wrote a part, one is committed
 
+    def properties(self, name: str) -> None:
+        return None  # not before one is committed
+
     def rejects(self, names: Sequence[str]) -> list[int | None]:
         ledger = self._ledger()
         with ThreadPoolExecutor(_READS_AT_ONCE) as pool:

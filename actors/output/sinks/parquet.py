@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -58,14 +58,16 @@ class ParquetSink:
         with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
             return list(pool.map(self._rejects_of, names))
 
-    def _rejects_of(self, name: str) -> int | None:
-        """None when there is no such part."""
+    def properties(self, name: str) -> Mapping[bytes, bytes] | None:
         try:
             with self._store.open(name) as file:
-                properties = pq.read_metadata(file).metadata or {}
+                return pq.read_metadata(file).metadata or {}
         except (OSError, pa.ArrowInvalid):
             return None
-        count = properties.get(REJECTS_PROPERTY.encode())
+
+    def _rejects_of(self, name: str) -> int | None:
+        """None when there is no such part."""
+        count = (self.properties(name) or {}).get(REJECTS_PROPERTY.encode())
         return None if count is None else int(count)
 
     def commit(self, plan: Plan) -> None:

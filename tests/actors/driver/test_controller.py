@@ -370,10 +370,8 @@ def test_a_telemetry_line_and_the_status_say_what_holds_the_job_back() -> None:
     for step in range(25):
         spent = float(step)
         for name in "ab":
-            controller.report(
-                report(name, starved_s=spent / 2, cpu_s=7.0 + spent, uptime_s=spent, window_rows=30, open_rows=5),
-                10.0 + spent,
-            )
+            told = {"starved_s": spent / 2, "cpu_s": 7.0 + spent, "uptime_s": spent, "idle_cores": 4.0}
+            controller.report(report(name, window_rows=30, open_rows=5, **told), 10.0 + spent)
         lines = controller.tick(10.0 + spent)
         assert all(line["bound_by"] == ("input" if spent >= 10 else None) for line in lines)
     status = controller.status()

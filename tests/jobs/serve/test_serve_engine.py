@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import httpx
 import numpy as np
 import pytest
 
@@ -14,10 +15,12 @@ from actors.embedder.gauges.base import Depth
 from actors.embedder.gauges.page import Page
 from actors.embedder.gauges.rayembed import RAYEMBED
 from jobs.serve import engine as engine_module
+from jobs.serve.app import create_app
 from jobs.serve.backends.base import Ids, Vectors
 from jobs.serve.engine import Engine, FullError
 from jobs.serve.metrics import page
 from tests.jobs.serve.test_serve_app import client_of
+from tests.servers.in_thread import serving
 
 
 @dataclass
@@ -122,6 +125,24 @@ async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
     assert (told.waiting, told.running) == (0, 0)
     assert told.texts <= 4 + 2  # the failed one's, of which the other lane may have had a batch
     engine.close()
+
+
+@pytest.mark.parametrize("merge", [True, False])
+async def test_what_nobody_waits_for_is_not_computed(merge: bool) -> None:
+    model = Lengths(lanes=1)
+    engine = Engine(model, merge=merge)
+    with serving(create_app(model, engine=engine)) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            held = asyncio.create_task(client.post("/v1/embeddings", json={"input": ["a" * 900, "b" * 950]}))
+            await started(model, 1)
+            left = asyncio.create_task(client.post("/v1/embeddings", json={"input": ["c" * 500] * 20}))
+            stays = asyncio.create_task(client.post("/v1/embeddings", json={"input": ["d" * 500]}))
+            await waiting(engine, 22)
+            left.cancel()
+            await waiting(engine, 2)
+            model.go.set()
+            assert [(await task).status_code for task in (held, stays)] == [200, 200]
+    assert sorted(length for batch in model.batches for length in batch) == [500, 900, 950]
 
 
 async def test_no_more_texts_are_let_in_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
