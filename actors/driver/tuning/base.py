@@ -13,7 +13,7 @@ class Setting:
     """What is tuned, for one endpoint and the whole pool: requests in flight, the size of each, and their pace.
 
     `canary_tokens`: send one single request of this size (tokens) to see whether the server takes it; a new canary
-    has a new `canary`. `by_chance`: the server refuses whatever it holds. `requests_per_s` and `tokens_per_s` pace a
+    has a new `canary`. `by_chance`: it refuses whatever it holds. `requests_per_s` and `tokens_per_s` pace a
     quota; None does not.
     """
 

@@ -105,7 +105,7 @@ def test_refusals_by_chance_teach_nothing() -> None:
     done = [Completion(10 + i * 0.02, 0.3, 50, 2500, 2500) for i in range(500)]
     for share in (0.02, 0.1, 0.2):
         refused = [
-            failure(each.at, "overloaded", rows=50, latency_s=0.01)
+            failure(each.at + 0.005, "overloaded", rows=50, latency_s=0.01)
             for each in done
             if 15 < each.at < 15.3 and chance.random() < share
         ] or [failure(15.105, "overloaded", rows=50, latency_s=0.01)]
