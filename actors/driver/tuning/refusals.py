@@ -92,10 +92,11 @@ class Cap:
             self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
         held = [history.held(each.at - each.latency_s, each.at) for each in known]
         requests = [len(each) for each in held]
-        texts = [sum(done.rows for done in each) for each in held]
+        texts = [_texts(each) for each in held]
         needed = [count + failure.rows for count, failure in zip(texts, known, strict=True)]
         there = _held_by_others(history, began, complete_to, known)
-        low = statistics.median(requests) <= LOW * max((len(each) for each in there), default=0)
+        low = bool(there) and statistics.median(requests) <= LOW * max(len(each) for each in there)
+        low &= statistics.median(needed) <= LOW * max((_texts(each) for each in there), default=0)
         if (low or began - raised_at > STEADY_S) and _by_chance(there, requests, needed, low):
             if not low:
                 return None
@@ -181,6 +182,10 @@ class Cap:
         return True
 
 
+def _texts(held: list[Completion]) -> int:
+    return sum(each.rows for each in held)
+
+
 def _held_by_others(
     history: History, began: float, complete_to: float, refused: list[Failure]
 ) -> list[list[Completion]]:
@@ -195,7 +200,7 @@ def _by_chance(there: list[list[Completion]], requests: list[int], needed: list[
     """Whether a server had taken far more often what it refuses now: no cap in requests, and none in texts."""
     enough = (OUTNUMBER_LOW if low else OUTNUMBER) * len(requests)
     as_many = sum(len(each) > statistics.median(requests) for each in there)
-    as_much = sum(sum(done.rows for done in each) >= statistics.median(needed) for each in there)
+    as_much = sum(_texts(each) >= statistics.median(needed) for each in there)
     return as_many >= enough and as_much >= enough
 
 
