@@ -129,7 +129,7 @@ def cli() -> None:
     type=click.Choice(["lines", "whole"]),
     help="In .txt files each line is a text, or the whole file is one.  [default: lines]",
 )
-@click.option("--sink", type=click.Choice(["parquet", "lance"]), help="Kind of output.  [default: parquet]")
+@click.option("--sink", metavar="KIND", help="Kind of output: parquet or lance.  [default: parquet]")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
 @click.option(
@@ -327,7 +327,7 @@ def verify(out: str, unique_ids: bool, sample: int, seed: int, inputs: tuple[str
     found = check(place, unique_ids=unique_ids)
     print(in_words(found))
     ok = found.ok
-    if given["endpoint"]:
+    if given["endpoint"] and found.parts:
         from jobs import verify_vectors
 
         compared = verify_vectors.verify_vectors(place, _settings(None, given), inputs, sample, seed)

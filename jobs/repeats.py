@@ -13,7 +13,7 @@ from actors.ids import plain
 from actors.messages import Columns
 from actors.output.folder import REJECTS, part_names
 from actors.output.sinks import PARQUET, Sink, open_sink
-from actors.output.store import Place
+from actors.output.store import Place, store_of
 from actors.queue.listing import Listing
 from actors.queue.plan import Plan
 from jobs.reading import read_parts
@@ -48,9 +48,10 @@ def check_unique_ids(listing: Listing, limit: int | None) -> None:
 def count_repeats(out: Place, rows: int, sink: str = PARQUET) -> int | None:
     """Rows of the complete output `out`, rejects among them, that repeat an earlier id.
 
-    None when they are not counted: there are too many of them, or they cannot be read any more.
+    None when they are not counted: there are too many of them, each part would be a few round trips, or they cannot
+    be read any more.
     """
-    if rows > MOST_COUNTED:
+    if rows > MOST_COUNTED or store_of(out).folder is None:
         return None
     try:
         rejects = sorted(part_names(out, REJECTS))

@@ -113,6 +113,14 @@ def _dialect(value: object) -> object:
     return value
 
 
+def _sink(value: object) -> object:
+    from actors.output.sinks import SINKS
+
+    if value not in SINKS:
+        raise _expected(_one_of(list(SINKS)))
+    return value
+
+
 def _variable_name(value: object) -> object:
     if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(value):
         raise _flaw(
@@ -179,7 +187,7 @@ AutoCount = Annotated[
     _expects("auto or a whole number of at least 1"),
     BeforeValidator(_auto_is_none),
 ]
-Kind = Annotated[Literal["parquet", "lance"], _expects("parquet or lance")]
+Kind = Annotated[str, BeforeValidator(_sink)]
 Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
 TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
 Normalize = Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no), _expects("auto, yes or no")]

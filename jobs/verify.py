@@ -22,6 +22,7 @@ from jobs.verify_part import (
     Problem,
     Promise,
     check_part,
+    counted,
     first_line,
     promise_of,
     shown,
@@ -145,7 +146,7 @@ def _read_promise(out: Place) -> Promise | Problem:
     try:
         run = read_run(out)
         if run is None:
-            what = f"missing, beside {_count(len(part_names(out)), 'part')}: not the output of a run"
+            what = f"missing, beside {counted(len(part_names(out)), 'part')}: not the output of a run"
             return Problem(RUN_FILE, None, what)
         return promise_of(run)
     except (UserError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -172,7 +173,7 @@ def _check_names(plan: Plan, visible: set[str], rejects: frozenset[str]) -> list
     if missing:
         rows = plan.rows_of(np.array(missing, np.int64))
         what = (
-            f"the first of {_count(len(missing), 'missing part')} of {plan.parts:,}, with {_count(rows, 'row')}; "
+            f"the first of {counted(len(missing), 'missing part')} of {plan.parts:,}, with {counted(rows, 'row')}; "
             "run the same command again (or without --batch)"
         )
         problems.append(Problem(planned[missing[0]], None, what))
@@ -219,7 +220,7 @@ def _repeats(out: Place, sink: Sink, parts: Sequence[PartFound], unique_ids: boo
         return None
     what = (
         f"id {shown(repeat.value)} is also in {repeat.first_file} row {repeat.first_row}; so in the input, where "
-        f"{_count(repeat.count, 'row')} repeat an earlier id"
+        f"{counted(repeat.count, 'row')} repeat an earlier id"
     )
     found = Problem(repeat.file, repeat.row, what)
     return found if unique_ids else str(found)
@@ -230,7 +231,7 @@ def _notes(summary: bytes | None, folder: _Folder) -> tuple[str, ...]:
     if summary is None:
         notes.append(f"no {SUMMARY_FILE}: the job has not ended yet, or was cut off")
     if folder.left_over:
-        notes.append(f"{_count(folder.left_over, 'hidden file')} of a writer that is at work or was cut off")
+        notes.append(f"{counted(folder.left_over, 'hidden file')} of a writer that is at work or was cut off")
     return tuple(notes)
 
 
@@ -243,7 +244,3 @@ def _together(norms: Sequence[Norms]) -> Norms | None:
         highest=max(each.highest for each in norms),
         total=sum(each.total for each in norms),
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -137,6 +137,11 @@ def first_line(error: BaseException) -> str:
     return text.split("\n", 1)[0] or type(error).__name__
 
 
+def counted(number: int, what: str) -> str:
+    """`2 parts`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def shown(value: Any) -> str:
     """A value of the data, short enough for one line."""
     text = repr(value)

@@ -35,7 +35,7 @@ from jobs.asked import Asked, read_asked
 from jobs.endpoints import Server, find_endpoints
 from jobs.reading import read_parts
 from jobs.settings import Settings
-from jobs.verify_part import Problem
+from jobs.verify_part import Problem, counted
 
 LEAST = 0.99  # cosine of one model's vectors of a text, in whatever precision and whatever batch
 _LENGTH = 0.02  # by how much of it, too, a vector's length may differ
@@ -85,7 +85,7 @@ def verify_vectors(
             "verify it without --endpoint"
         )
     asked = _asked(out, settings, inputs)
-    truncate, prompt = asked.too_long == "truncate", run["prompt"] or {}
+    truncate, prompt = asked.too_long == "truncate", run.get("prompt") or {}
     sample = _sample(out, run, asked, prompt.get("text", ""), count, np.random.default_rng(seed))
     if not sample.texts:
         raise UserError(f"{out} has no vector yet of which the text is known; run the same command again")
@@ -93,7 +93,7 @@ def verify_vectors(
         update={
             "prompt_name": prompt.get("name"),
             "dimensions": asked.dimensions,
-            "normalize": _NORMALIZE[run["normalisation"]],
+            "normalize": _NORMALIZE.get(run.get("normalisation", ""), "auto"),
         }
     )
     servers = [each.model_copy(update={"model": each.model or run["model"]}) for each in settings.servers]
@@ -218,9 +218,9 @@ def _compared(server: Server, sample: Sample, *, truncate: bool, patience_s: flo
     # where the server itself cuts, it does so in the same place again
     cut = [row for row in range(len(sample.texts)) if part.is_cut(row) and not server.endpoint.cuts]
     rows = np.setdiff1d(np.arange(len(sample.texts)), [*refused, *cut])
-    told = f"{url}: {len(rows):,} rows of {sample.parts:,} parts embedded again"
-    told += f"; {len(refused):,} texts refused" if refused else ""
-    told += f"; {len(cut):,} texts too long, which may have been cut elsewhere, left out" if cut else ""
+    told = f"{url}: {counted(len(rows), 'row')} of {counted(sample.parts, 'part')} embedded again"
+    told += f"; {counted(len(refused), 'text')} refused" if refused else ""
+    told += f"; {counted(len(cut), 'text')} too long, which may have been cut elsewhere, left out" if cut else ""
     if not len(rows):
         return Comparison((_problem(sample, 0, f"{url} embeds no text of the sample"),), told)
     there, now = np.concatenate(sample.vectors)[rows].astype(np.float64), part.vectors(rows).astype(np.float64)

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from actors.messages import Claim, PartDone, SourceFile  # noqa: E402
 from actors.output.done import finished_parts  # noqa: E402
+from actors.output.sinks import PARQUET  # noqa: E402
 from actors.queue.ledger import Ledger  # noqa: E402
 from actors.queue.listing import list_input  # noqa: E402
 from actors.queue.plan import Plan, choose_rows_per_part  # noqa: E402
@@ -109,7 +110,7 @@ async def leases_over_ray() -> None:
     print("| --- | --- | --- | --- |")
     for asked_rows in (ASKED_ROWS, 16 * ASKED_ROWS):
         with tempfile.TemporaryDirectory(prefix="plan-") as out:
-            queue = ray.remote(QueueActor).options(num_cpus=0).remote(plan, None, out)
+            queue = ray.remote(QueueActor).options(num_cpus=0).remote(plan, None, out, PARQUET)
             before_s = await queue.cpu_seconds.remote()
             began = time.monotonic()
             counts = await asyncio.gather(*(claiming(queue, f"{who}", asked_rows) for who in range(EMBEDDERS)))

@@ -44,7 +44,7 @@ _PATIENCE_S = 120.0  # with a store that is away when something is put there, be
 _PAUSE_S = 1.0
 
 
-class _Away(OSError):
+class _AwayError(OSError):
     """It may pass."""
 
 
@@ -79,7 +79,7 @@ class ObjectStore(ABC):
         pieces = _Pieces()
         write(cast(BinaryIO, pieces))
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_Away),
+            retry=tenacity.retry_if_exception_type(_AwayError),
             stop=tenacity.stop_after_delay(_PATIENCE_S),
             wait=tenacity.wait_random_exponential(multiplier=_PAUSE_S, max=15),
             reraise=True,
@@ -205,5 +205,5 @@ def _told(call: Callable[..., T], *arguments: Any) -> T:
         said = _ARROW_SAYS.search(str(error))
         if said is None:
             raise OSError(reason(error)) from error
-        kind = _Away if said[1] in _PASSING else OSError
+        kind = _AwayError if said[1] in _PASSING else OSError
         raise kind(_REMEDIES.get(said[1], f"{said[1]}: {said[2]}".split("\n", 1)[0])) from error

@@ -153,12 +153,14 @@ class Ledger:
     def _next_run(self, wanted_rows: int, share: int) -> list[int]:
         """The next parts to do: consecutive, of one file, at least one, no more than are wanted."""
         most = min(MAX_LEASE_PARTS, share, max(1, wanted_rows // self._plan.rows_per_part))
-        run: list[int] = []
-        while len(run) < most and (index := self._peek()) is not None:
-            if run and (index != run[-1] + 1 or self._plan.file_of(index) != self._plan.file_of(run[0])):
-                break
-            self._set(index, _LENT)
-            run.append(index)
+        first = self._peek()
+        if first is None:
+            return []
+        self._set(first, _LENT)
+        run, end = [first], min(first + most, self._plan.end_of_file(first))
+        while run[-1] + 1 < end and self._peek() == run[-1] + 1:
+            run.append(run[-1] + 1)
+            self._set(run[-1], _LENT)
         return run
 
     def _peek(self) -> int | None:

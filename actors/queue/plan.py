@@ -27,6 +27,7 @@ _LETTERS = np.frombuffer(_USUAL, np.uint8)[~_DIGITS_AT]
 _PART_BYTES = 32 << 20  # of vectors: what a crash costs and an embedder's memory grow with it
 _MIN_PART_ROWS, _MAX_PART_ROWS = 512, 16384
 _ENOUGH_PARTS = 32  # for a pool to share a small corpus
+_BEGINNING = Start()
 
 
 def part_name(file: int, offset: int) -> str:
@@ -110,17 +111,29 @@ class Plan:
         return int(self._first_parts[-1])
 
     def part(self, index: int) -> Part:
-        segment = int(np.searchsorted(self._first_parts, index, "right")) - 1
-        file, start, rows, position = (int(value) for value in self._segments[segment])
-        skip = (index - int(self._first_parts[segment])) * self.rows_per_part
-        return Part(
-            index=index,
-            name=part_name(file, start + skip),
-            offset=start + skip,
-            first_row=position + skip,
-            rows=min(self.rows_per_part, rows - skip),
-            start=self._start(file, start + skip),
-        )
+        return self._run(index, 1)[0]
+
+    def _run(self, first: int, count: int) -> tuple[Part, ...]:
+        """Consecutive parts; what they share is looked up once, since the queue makes thousands a second."""
+        parts: list[Part] = []
+        segment = int(np.searchsorted(self._first_parts, first, "right")) - 1
+        while len(parts) < count:
+            file, start, rows, position = self._segments[segment].tolist()
+            begin, end = self._first_parts[segment : segment + 2].tolist()
+            for index in range(first + len(parts), min(first + count, end)):
+                skip = (index - begin) * self.rows_per_part
+                parts.append(
+                    Part(
+                        index=index,
+                        name=part_name(file, start + skip),
+                        offset=start + skip,
+                        first_row=position + skip,
+                        rows=min(self.rows_per_part, rows - skip),
+                        start=self._start(file, start + skip),
+                    )
+                )
+            segment += 1
+        return tuple(parts)
 
     def indexes_of(self, names: Iterable[str]) -> Ints:
         """The parts that have one of these names, int64, sorted; a name of no part is left out."""
@@ -138,9 +151,13 @@ class Plan:
         segment = int(np.searchsorted(self._first_parts, index, "right")) - 1
         return int(self._segments[segment, 0])
 
+    def end_of_file(self, index: int) -> int:
+        """The index behind the last part of the file that part `index` is cut from."""
+        return int(self._first_parts[np.searchsorted(self._segments[:, 0], self.file_of(index), "right")])
+
     def lease(self, first: int, count: int) -> Lease:
         """Parts `first` to `first + count - 1`, which must be of one file."""
-        return Lease(self.files[self.file_of(first)], tuple(self.part(i) for i in range(first, first + count)))
+        return Lease(self.files[self.file_of(first)], self._run(first, count))
 
     def parts_of_batch(self, batch: int | None) -> range:
         """Indexes of the parts of data batch `batch` (1-based); of all parts when None; empty past the end."""
@@ -169,7 +186,7 @@ class Plan:
 
     def _start(self, file: int, row: int) -> Start:
         if not self.checkpoints or not len(self.checkpoints[file]):
-            return Start()
+            return _BEGINNING
         points = self.checkpoints[file]
         at = int(np.searchsorted(points[:, 0], row, "right")) - 1
         return Start(*(int(value) for value in points[at]))

@@ -87,6 +87,9 @@ def test_a_corpus_with_repeated_ids_is_embedded_and_counted_or_refused_before_an
     assert run.wait() == 0, run.err
     assert "10 rows have the id of an earlier row" in run.out
     assert json.loads((tmp_path / "out/_summary.json").read_text())["rows_repeating_an_id"] == 10
-    verified = rayembed("verify", "out")
+    verified = rayembed("verify", "out", "--endpoint", server.url)  # and finds the input again
     assert verified.wait() == 0, verified.out
     assert "10 rows repeat an earlier id" in verified.out
+    strictly = rayembed("verify", "out", "--unique-ids")
+    assert strictly.wait() == 1
+    assert "NOT OK" in strictly.out

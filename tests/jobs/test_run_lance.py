@@ -42,7 +42,7 @@ def test_killed_half_way_and_again(rayembed, server, tmp_path):
     server.behave(poison="POISON", texts_per_s=5000, hold_after=14_000)
     first = rayembed(*command, "--concurrency", 4, own_ray=True)
     ledger, dataset = tmp_path / "out" / "_fragments", tmp_path / "out" / "vectors.lance"
-    eventually(lambda: len(list(ledger.glob("part-*.json"))) >= 10)
+    eventually(lambda: len(list(ledger.glob("part-*.json"))) >= 10, timeout=200)
     workers = actors_of(first.pid)
     first.send(signal.SIGKILL)
     first.wait()

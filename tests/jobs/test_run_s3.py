@@ -45,7 +45,7 @@ def test_killed_half_way_and_again(rayembed, server, s3: S3, tmp_path):
     def parts() -> dict[str, str]:
         return {name: etag for name, etag in s3.listed("killed/out/").items() if name.startswith("part-")}
 
-    eventually(lambda: len(parts()) >= 10)
+    eventually(lambda: len(parts()) >= 10, timeout=200)
     workers = actors_of(first.pid)
     first.send(signal.SIGKILL)
     first.wait()

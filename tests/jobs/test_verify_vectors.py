@@ -150,7 +150,7 @@ def test_texts_that_are_cut_before_they_are_sent_are_left_out(servers: Servers, 
     embed(url, [write_parquet(tmp_path / "a.parquet", list(rows))], tmp_path / "out", cut_elsewhere)
     found = compared(url, tmp_path / "out", count=1000)
     assert not found.problems, in_words([found])
-    assert f"{300 - len(too_long)} rows of 1 parts embedded again" in found.words
+    assert f"{300 - len(too_long)} rows of 1 part embedded again" in found.words
     assert f"{len(too_long)} texts too long, which may have been cut elsewhere" in found.words
 
 
