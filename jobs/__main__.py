@@ -75,6 +75,7 @@ _KEYS = {
     "dtype": ("output.dtype", "--dtype"),
     "sink": ("output.sink", "--sink"),
     "address": ("ray.address", "--address"),
+    "skip_bad_nodes": ("ray.skip_bad_nodes", "--skip-bad-nodes"),
 }
 
 
@@ -132,6 +133,9 @@ def cli() -> None:
 @click.option("--sink", metavar="KIND", help="Kind of output: parquet or lance.  [default: parquet]")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="Element type.  [default: float32]")
 @click.option("--address", metavar="ADDRESS", help="Ray cluster.  [default: $RAY_ADDRESS, else a local Ray]")
+@click.option(
+    "--skip-bad-nodes", is_flag=True, default=None, help="Go on without nodes that do not see OUT or the input."
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

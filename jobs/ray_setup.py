@@ -11,6 +11,9 @@ from typing import Any
 from actors.errors import FAILED, UserError
 
 _ROOT = Path(__file__).parents[1]
+_DRAIN_S = 3.0
+_STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"  # Ray's own name, and what it takes where that is not set
+_STOP_WAIT_S, _ENDING_S = 3.0, 2.0
 _OBJECT_STORE_BYTES = 100 << 20  # nothing of ours goes through it
 
 
@@ -44,10 +47,23 @@ def connect(address: str | None) -> bool:
     return local
 
 
+def drain_s() -> float:
+    """Seconds for what is in flight when the job is told to end: less where `ray job stop` kills soon after."""
+    if not _submitted():
+        return _DRAIN_S
+    grace_s = float(os.environ.get(_STOP_WAIT, _STOP_WAIT_S))
+    return min(_DRAIN_S, max(0.0, grace_s - _ENDING_S))
+
+
+def _submitted() -> bool:
+    """Whether `ray job submit` has started this process."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 def _code_to_ship() -> dict[str, Any]:
     """What workers of a running cluster need to import us: nothing when we are installed, or were shipped ourselves
     by `ray job submit`; else this checkout's two packages."""
-    if _ROOT.name == "site-packages" or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if _ROOT.name == "site-packages" or _submitted():
         return {}
     return {"py_modules": [str(_ROOT / "jobs"), str(_ROOT / "actors")]}
 

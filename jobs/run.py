@@ -32,7 +32,7 @@ from jobs.commits import Commits
 from jobs.endpoints import Found, find_endpoints
 from jobs.probe import in_short
 from jobs.progress import Progress
-from jobs.ray_setup import connect
+from jobs.ray_setup import connect, drain_s
 from jobs.repeats import check_unique_ids, count_repeats
 from jobs.report import write_report
 from jobs.reuse import check_reuse, index_of, remove_index
@@ -184,7 +184,8 @@ def _embed(job: Job, plan_fingerprint: str, reuse: Reuse | None, local: bool) ->
     size = job.settings.async_inference.actors if job.settings.async_inference.enabled else 1
     with _interrupts() as interrupted:
         spec = _spec(job, plan_fingerprint, reuse, by_endpoint, size)
-        pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size)
+        skip = job.settings.ray.skip_bad_nodes
+        pool = Pool(job.plan, job.settings.input.batch, spec, by_endpoint, size, skip)
         began = time.monotonic()
         try:
             queue, driver = _watch(pool, Commits(open_sink(job.sink, job.out), job.plan), interrupted)
@@ -224,7 +225,8 @@ def _spec(
         part_properties={PLAN_PROPERTY: plan_fingerprint},
         first_orders=Orders(
             {
-                url: Order(max(1, start.limit // (size or 1)), start.batch_rows, start.batch_tokens)
+                # one that may not be alone waits for its share: the limit is the whole pool's
+                url: Order(start.limit if size == 1 else 0, start.batch_rows, start.batch_tokens)
                 for url, start in starts.items()
             }
         ),
@@ -233,6 +235,7 @@ def _spec(
         prompt=job.settings.vectors.prompt or "",
         reuse=reuse,
         sink=job.sink,
+        drain_s=drain_s(),
     )
 
 

@@ -35,7 +35,7 @@ from jobs.serve.local import start_local_server  # noqa: E402
 
 BATCHINGS = ("dynamic", "request")
 AROUND_S = 20.0  # a job's start and end, until the first has shown how long they take here
-SPARE = 1.3  # rows of the corpus to those that the ceiling would take
+SPARE = 1.5  # rows of the corpus to those that the ceiling would take
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 from gpu_proof_gauge import Utilisation
 
 from actors.embedder.gauges.page import Page
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 MODES = {"sync": ["--sync"], "guide": ["--concurrency", "8", "--batch-size", "512"], "auto": []}
 START_S, STOP_S = 180.0, 120.0
 LOOK_S = 0.1
+MOST_OF_IT = 0.9  # of the corpus: what comes last is no steady state
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def run(server: Server, mode: str, corpus: Path, work: Path, ramp_s: float, seco
     """`ramp_s` after the first answer the steady state begins. The job's report is copied to `report`."""
     out = work / "out"
     _until_idle(server)
+    at_first = counters(server.url)["inputs"]
     with _job(server, mode, corpus, out) as job:
         _until_first_answer(server, job)
         time.sleep(ramp_s)
@@ -73,8 +76,11 @@ def run(server: Server, mode: str, corpus: Path, work: Path, ramp_s: float, seco
             before, began = _look(server, job), time.monotonic()
             time.sleep(seconds)
             after, took = _look(server, job), time.monotonic() - began
-        if job.poll() is not None:
-            raise SystemExit(f"the job ended within its steady state: the corpus is too short\n{_end_of(out)}")
+        if job.poll() is not None or after["inputs"] - at_first > MOST_OF_IT * _rows(corpus):
+            raise SystemExit(
+                f"the job came to the end of its corpus, which was made for the ceiling in results.json: "
+                f"measured on a busy machine? Delete that and try again\n{_end_of(out)}"
+            )
     spent = {key: after[key] - before[key] for key in before}
     if not spent["tokens"]:
         raise SystemExit(f"nothing came of the job in {seconds:.0f} s; measure longer\n{_end_of(out)}")
@@ -128,6 +134,10 @@ def _job(server: Server, mode: str, corpus: Path, out: Path) -> Iterator[subproc
             except subprocess.TimeoutExpired:
                 job.kill()
                 job.wait()
+
+
+def _rows(corpus: Path) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in corpus.iterdir())
 
 
 def _until_idle(server: Server) -> None:

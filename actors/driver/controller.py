@@ -12,6 +12,7 @@ import numpy as np
 
 from actors.driver.load import Account, EndpointSums
 from actors.driver.pool_size import NodeLoad, PoolSize
+from actors.driver.shares import Shares, fair_share
 from actors.driver.spread import Spread
 from actors.driver.tuning import Bounds, Decision, Observation, Policy
 from actors.driver.verdict import Known, judge, judge_recent
@@ -34,6 +35,9 @@ from actors.messages import (
 SILENT_S = 5.0  # twenty reports missed: its share goes to the others
 RATE_SMOOTHING = 0.3  # weight of the newest tick in the rates that are shown
 RAMP_S = 10.0  # after the first answer; the steady state begins then
+PLACES_S = 0.05  # for which the places in the pool hold, unless somebody comes or leaves
+NEW_S = 1.0  # in which a driver that has just been restarted raises nobody's limit: it has not heard of all yet
+REPORT_S, REPORTS_PER_S = 0.25, 1000  # a report now and then; less often where there are more embedders
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class _Embedder:
 class _Endpoint:
     policy: Policy
     decision: Decision
+    shares: Shares = field(default_factory=Shares)
     version: int = 1  # of the decision's setting
     completions: list[Completion] = field(default_factory=list)  # since the last tick
     failures: list[Failure] = field(default_factory=list)
@@ -108,11 +113,16 @@ class Controller:
         self._gpu_spread = Spread()
         self._size = PoolSize()
         self._rows_seen = 0
+        self._places: dict[str, int] = {}  # of those that are heard from
+        self._placed = 0.0  # when
+        self._heard_all = 0.0  # from when on
         self._recently: Verdict | None = None  # as of the last tick
 
     def report(self, report: Report, now: float) -> Orders:
         """Count what is new in the report and answer with this embedder's share."""
-        self._began = self._began or now
+        if self._began is None:
+            self._began = now
+            self._heard_all = now + (NEW_S if report.uptime_s > NEW_S else 0.0)
         known = self._embedders.get(report.embedder)
         again = known is not None and known.report.incarnation == report.incarnation
         self._account.report(known.report if known and again else None, report)
@@ -134,7 +144,7 @@ class Controller:
                 endpoint.allowance = max(endpoint.allowance or allowance, allowance, key=lambda told: told.at)
         if self._first_answer is None and any(endpoint.answers for endpoint in self._endpoints.values()):
             self._first_answer = now
-        return self._orders(report.embedder, now)
+        return self._orders(report, now)
 
     def tick(self, now: float) -> list[dict[str, Any]]:
         """Let each policy decide on what came since the last tick; the telemetry lines of this one."""
@@ -206,12 +216,24 @@ class Controller:
             new = count - (before.errors.get(kind, 0) if before else 0)
             endpoint.errors[kind] = endpoint.errors.get(kind, 0) + new
 
-    def _orders(self, embedder: str, now: float) -> Orders:
-        names = sorted(self._alive(now))
-        if embedder not in names:  # it is leaving
+    def _orders(self, report: Report, now: float) -> Orders:
+        name = report.embedder
+        if name not in self._places or report.leaving or now - self._placed > PLACES_S:
+            self._placed, self._places = now, {each: i for i, each in enumerate(sorted(self._alive(now)))}
+            for endpoint in self._endpoints.values():
+                endpoint.shares.keep(self._places.keys())
+        if name not in self._places:  # it is leaving
             return Orders({})
-        place, pool = names.index(embedder), len(names)
-        return Orders({url: _order(endpoint, pool, place) for url, endpoint in self._endpoints.items()})
+        told = {each.endpoint: each for each in report.endpoints}
+        pool = len(self._places)
+        orders = {}
+        for url, endpoint in self._endpoints.items():
+            fair = fair_share(endpoint.decision.setting.limit, pool, self._places[name])
+            seen = told.get(url)
+            most = min(fair, seen.limit) if seen and now < self._heard_all else fair
+            limit = endpoint.shares.give(name, most, endpoint.decision.setting.limit, seen.inflight if seen else 0)
+            orders[url] = _order(endpoint, limit, fair, first=self._places[name] == 0)
+        return Orders(orders, max(REPORT_S, pool / REPORTS_PER_S))
 
     def _alive(self, now: float) -> dict[str, _Embedder]:
         return {
@@ -356,18 +378,17 @@ def _age_s(sample: GpuSample) -> float:
     return sample.age_s
 
 
-def _order(endpoint: _Endpoint, pool: int, place: int) -> Order:
-    """The share of the embedder at `place` among `pool`; the first one sends the canary."""
+def _order(endpoint: _Endpoint, limit: int, fair: int, *, first: bool) -> Order:
+    """For an embedder whose share is `fair`, of which it may have `limit` now; the first one sends the canary."""
     setting = endpoint.decision.setting
-    limit = _share(setting.limit, pool, place)
-    part = max(1, limit) / max(1, setting.limit)  # one that has no place may still have some under way
+    part = max(1, fair) / max(1, setting.limit)  # one that has no place may still have some under way
     return Order(
         limit=limit,
         batch_rows=setting.batch_rows,
         batch_tokens=setting.batch_tokens,
         version=endpoint.version,
         canary=setting.canary,
-        canary_tokens=setting.canary_tokens if place == 0 else None,
+        canary_tokens=setting.canary_tokens if first else None,
         by_chance=setting.by_chance,
         requests_per_s=setting.requests_per_s and part * setting.requests_per_s,
         tokens_per_s=setting.tokens_per_s and part * setting.tokens_per_s,
@@ -387,11 +408,6 @@ def _loads(embedders: Iterable[_Embedder]) -> list[NodeLoad]:
         )
         for node, there in by_node.items()
     ]
-
-
-def _share(limit: int, pool: int, place: int) -> int:
-    """Shares that differ by at most one and add up to `limit`."""
-    return limit // pool + (place < limit % pool)
 
 
 def _quantile_ms(latencies_s: Sequence[float], share: float) -> float | None:

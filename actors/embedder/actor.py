@@ -20,5 +20,8 @@ class EmbedderActor:
     async def run(self) -> None:
         await self._embedder.run()
 
+    async def here(self) -> None:
+        """Says so by answering."""
+
     async def stop(self) -> None:
         await self._embedder.stop()

@@ -32,8 +32,7 @@ from actors.messages import Claim, EndpointReport, Grant, JobSpec, Lease, PartDo
 
 BEAT_S = 1.0  # to the queue, at least; leases last many beats
 REPORT_S = 0.25
-SOON_S = 0.05  # between two claims, at least
-STOP_S = 3.0  # for what is in flight when the job is told to stop
+STOP_S = 3.0  # for the queue's answer when the job is told to stop
 MAX_OPEN_BYTES = 1 << 29  # of vectors in open parts, whatever the limits say
 KEPT_BYTES = 1 << 26  # of vectors of texts that repeated, when their parts are closed
 WRITERS = 2  # while one waits for the disk, the other encodes
@@ -148,7 +147,7 @@ class Embedder:
                 self._held.update(part.index for part in lease.parts)
                 self._unread_rows += sum(part.rows for part in lease.parts)
                 self._leases.put_nowait(lease)
-            await asyncio.sleep(SOON_S)
+            await asyncio.sleep(grant.soon_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S):
                     await self._wake.wait()
@@ -156,7 +155,7 @@ class Embedder:
     async def _drain(self) -> None:
         """Let requests come in for a while, and the parts that they complete be written, as long as it takes."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):
+            async with asyncio.timeout(self._spec.drain_s):
                 while self._busy:
                     await asyncio.wait(self._busy, return_when=asyncio.FIRST_COMPLETED)
         while self._writing and self._busy:
@@ -279,7 +278,8 @@ class Embedder:
             orders = await self._driver.report(report)
             for url, order in (orders.by_endpoint if orders else {}).items():
                 self._lanes[url].obey(order)
-            await asyncio.sleep(REPORT_S)
+            self._ask_if_low()  # with more in flight, more has to wait
+            await asyncio.sleep(orders.report_s if orders else REPORT_S)
             rows = self._delivered() - report.rows_reused - sum(each.rows for each in report.endpoints)
             rate = rows / (time.monotonic() - reported)
             self._rows_per_s += RATE_SMOOTHING * (rate - self._rows_per_s)

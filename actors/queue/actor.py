@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 
 from actors.messages import Claim, Grant, QueueStatus
 from actors.output.done import finished_parts
@@ -24,8 +26,13 @@ class QueueActor:
     async def claim(self, claim: Claim) -> Grant:
         return self._ledger.claim(claim, time.monotonic())
 
+    async def gone(self, embedders: Iterable[str]) -> None:
+        """These are no more: what they hold goes back. One that is there after all says so with its next beat."""
+        for name in embedders:
+            self._ledger.release(name)
+
     async def status(self) -> QueueStatus:
-        return self._ledger.status()
+        return replace(self._ledger.status(), silent=self._ledger.silent(time.monotonic()))
 
     async def cpu_seconds(self) -> float:
         """CPU time of this process so far."""

@@ -17,6 +17,8 @@ from actors.messages import Claim, Grant, Lease, PartDone, QueueStatus
 from actors.queue.plan import Plan
 
 LEASE_S = 15.0  # several times an embedder's beat, and longer than a queue's restart
+SOON_S, CLAIMS_PER_S = 0.05, 1000  # between two claims of one embedder, at least; longer where there are many
+SILENT_S = 3.0  # after which the pool looks whether the holder is still there
 MAX_LEASE_PARTS = 16
 SECOND_LEASE_AFTER_S = 10.0
 SECOND_LEASE_AGE = 3.0  # times the mean age at which parts got done
@@ -53,6 +55,7 @@ class Ledger:
         self._rejects_resumed = rejects
         self._rows_done = self._rejects_done = self._expired = 0
         self._mean_age = 0.0
+        self._none_expires_before = 0.0  # by the clock that it is told; a claim must not look at all holders
 
     def claim(self, claim: Claim, now: float) -> Grant:
         """Renew, acknowledge, lend. Said twice, it answers the same; an overtaken claim lends nothing."""
@@ -70,7 +73,7 @@ class Ledger:
             holder.sequence = claim.sequence
             self._reconcile(holder, claim.held, now)
             leases = self._lend(holder, claim.wanted_rows, now)
-            holder.answer = Grant(leases, self.finished)
+            holder.answer = Grant(leases, self.finished, max(SOON_S, len(self._holders) / CLAIMS_PER_S))
         return holder.answer
 
     def release(self, embedder: str) -> None:
@@ -78,6 +81,11 @@ class Ledger:
         holder = self._holders.pop(embedder, None)
         if holder:
             self._give_back(holder.since)
+
+    def silent(self, now: float) -> tuple[str, ...]:
+        """The embedders that hold parts and were not heard for a while."""
+        late = now + LEASE_S - SILENT_S
+        return tuple(name for name, each in self._holders.items() if each.since and each.deadline < late)
 
     @property
     def finished(self) -> bool:
@@ -131,9 +139,13 @@ class Ledger:
                 self._cursor = min(self._cursor, index - self._wanted.start)
 
     def _expire(self, now: float) -> None:
+        if now <= self._none_expires_before:
+            return
         for name in [name for name, holder in self._holders.items() if holder.deadline < now]:
             self._expired += bool(self._holders[name].since)
             self.release(name)
+        # deadlines only grow, and a new one is later than all there are
+        self._none_expires_before = min((each.deadline for each in self._holders.values()), default=now)
 
     def _lend(self, holder: _Holder, wanted_rows: int, now: float) -> tuple[Lease, ...]:
         leases: list[Lease] = []

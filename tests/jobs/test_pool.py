@@ -28,8 +28,8 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     ask, answer = module._ask, {"embedders": 1}
 
-    def overruled(method: Any, otherwise: Any) -> Any:
-        said = ask(method, otherwise)
+    def overruled(method: Any, otherwise: Any, *patience_s: float) -> Any:
+        said = ask(method, otherwise, *patience_s)
         if isinstance(said, DriverStatus):
             said = replace(said, wanted=dict.fromkeys(said.wanted, answer["embedders"]))
         return said
@@ -83,13 +83,15 @@ def test_without_any_node_it_ends_instead_of_waiting_for_ever(
     """As when Ray's own daemon on this machine was killed, and every process of Ray's with it."""
     import ray
 
-    import jobs.pool as module
+    import jobs.nodes as module
+    from jobs.pool import Pool
 
-    pool = module.Pool(job.plan, None, job.spec, _bounds(job), size)
+    pool = Pool(job.plan, None, job.spec, _bounds(job), size)
     try:
         monkeypatch.setattr(ray, "nodes", list)
+        eventually(lambda: not pool._nodes.alive())
         pool.look(0.1)  # a moment without is nothing
-        monkeypatch.setattr(module, "_NO_NODES_S", 0.0)
+        monkeypatch.setattr(module, "NO_NODES_S", 0.0)
         with pytest.raises(UserError, match="no node of the Ray cluster") as ended:
             pool.look(0.1)
         assert ended.value.exit_code == FAILED

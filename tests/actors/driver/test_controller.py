@@ -103,6 +103,49 @@ def test_the_share_of_the_silent_goes_to_the_others_and_comes_back() -> None:
     assert limits(heard(controller, ["a", "b"], 20.0)) == [5, 4]
 
 
+def test_the_pool_never_has_more_than_the_limit_also_while_others_come() -> None:
+    """A newcomer waits for what the others have yet to give back, and so does everybody when the limit falls."""
+    policy = Steps(Setting(8, 1, 1))
+    controller = Controller({URL: policy})
+
+    def told(name: str, inflight: int, now: float) -> int:
+        return controller.report(report(name, counted(inflight=inflight)), now).by_endpoint[URL].limit
+
+    assert told("a", 0, 1.0) == 8
+    assert told("b", 0, 1.1) == 0, "a may have begun eight"
+    assert told("a", 8, 1.2) == 4
+    assert told("b", 0, 1.2) == 0, "they are under way"
+    assert told("a", 5, 1.3) == 4
+    assert told("b", 0, 1.3) == 3
+    assert told("a", 4, 1.4) == 4
+    assert told("b", 3, 1.4) == 4
+    policy.setting = Setting(6, 1, 1)
+    controller.tick(1.5)
+    controller.tick(1.6)
+    assert (told("a", 4, 1.7), told("c", 0, 1.7)) == (3, 0)
+    assert (told("b", 4, 1.8), told("a", 2, 1.8), told("b", 2, 1.9), told("c", 0, 1.9)) == (2, 2, 2, 2)
+
+
+def test_a_restarted_driver_raises_nobodys_limit_before_it_has_heard_of_all() -> None:
+    controller = Controller({URL: Steps(Setting(8, 1, 1))})
+
+    def told(name: str, now: float) -> int:
+        known = report(name, counted(limit=4, inflight=4), uptime_s=50 + now)
+        return controller.report(known, now).by_endpoint[URL].limit
+
+    assert [told("a", 1.0), told("b", 1.2), told("a", 1.3), told("b", 1.9)] == [4] * 4
+    assert told("a", 2.1) == 4
+    assert told("a", 1.2 + 2 * SILENT_S) == 8, "b is gone"
+
+
+def test_a_large_pool_is_asked_to_report_less_often() -> None:
+    controller = Controller({URL: Steps()})
+    orders = [controller.report(report(f"{i}"), 1.0) for i in range(2000)]
+    assert orders[0].report_s == 0.25
+    assert orders[-1].report_s == pytest.approx(2.0)
+    assert orders[-1].report_s < SILENT_S / 2
+
+
 def test_a_new_decision_reaches_everybody_with_the_next_report() -> None:
     policy = Steps(Setting(4, 10, 100))
     controller = Controller({URL: policy})

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from actors.messages import Claim, Grant, SourceFile
-from actors.queue.ledger import LEASE_S, MAX_LEASE_PARTS, SECOND_LEASE_AFTER_S
+from actors.queue.ledger import LEASE_S, MAX_LEASE_PARTS, SECOND_LEASE_AFTER_S, SILENT_S
 from actors.queue.plan import Plan
 from tests.actors.queue.worker import ROWS, Worker, ledger_of, lent, part_done, plan_of, rejects_of
 
@@ -89,6 +89,33 @@ def test_a_silent_embedders_lease_goes_back_when_the_deadline_is_past() -> None:
     assert ledger.status().leases_expired == 0
     assert b.ask(ledger, LEASE_S + 0.1, ROWS) == [0]
     assert ledger.status().leases_expired == 1
+
+
+def test_what_a_lost_embedder_holds_goes_back_before_its_deadline() -> None:
+    plan = plan_of(3)
+    ledger = ledger_of(plan)
+    a, b, c = (Worker(plan, name) for name in "abc")
+    assert a.ask(ledger, 0.0, ROWS) == [0]
+    assert b.ask(ledger, 0.0, ROWS) == [1]
+    assert c.ask(ledger, 0.0, 0) == []
+    b.ask(ledger, SILENT_S + 0.1, 0)
+    assert ledger.silent(SILENT_S + 0.1) == ("a",), "c holds nothing"
+    ledger.release("a")
+    assert ledger.silent(SILENT_S + 0.1) == ()
+    assert b.ask(ledger, SILENT_S + 0.2, ROWS) == [0]
+    assert a.ask(ledger, SILENT_S + 0.3, ROWS) == [2], "it was there after all, and two have its part"
+    a.write(0)
+    a.ask(ledger, SILENT_S + 0.4, 0)
+    assert ledger.status().rows_done == ROWS
+    assert ledger.status().leases_expired == 0
+
+
+def test_the_more_there_are_the_less_often_each_may_ask() -> None:
+    plan = plan_of(60)
+    ledger = ledger_of(plan)
+    grants = [ledger.claim(Worker(plan, f"{i}").claim(0), 0.0) for i in range(1500)]
+    assert (grants[0].soon_s, grants[-1].soon_s) == (0.05, 1.5)
+    assert grants[-1].soon_s < SILENT_S
 
 
 def test_a_part_that_goes_back_again_and_again_takes_no_more_memory() -> None:

@@ -1,0 +1,155 @@
+"""Machines of a Ray cluster, on this one: each a real `ray start`, with processes and perhaps mounts of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import ROOT, eventually
+
+_BIN = Path(sys.executable).parent
+RAY = str(_BIN / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def own_mounts() -> tuple[str, ...] | None:
+    """The words before a command that then may mount what it likes and nobody else sees; None: not allowed here."""
+    for words in (("unshare", "-m"), ("unshare", "-rm")):
+        with suppress(OSError):
+            mounts = [*words, "mount", "-t", "tmpfs", "none", "/mnt"]
+            if not subprocess.run(mounts, capture_output=True, check=False).returncode:
+                return words
+    return None
+
+
+class Machine:
+    """`ray start ARGUMENTS`, up when this returns; `hides`: it has an empty folder where others have that one."""
+
+    def __init__(
+        self, arguments: Sequence[str], environment: dict[str, str], log: Path, hides: Path | None = None
+    ) -> None:
+        command = [RAY, "start", *arguments, "--block", "--object-store-memory=80000000", "--disable-usage-stats"]
+        if hides:
+            words = own_mounts()
+            assert words
+            command = [*words, "sh", "-c", f"mount -t tmpfs none {hides} && exec {' '.join(command)}"]
+        self.log = log
+        self._id = ""
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                command,
+                env=os.environ | {"PATH": f"{_BIN}:{os.environ['PATH']}"} | environment,
+                cwd=log.parent,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        eventually(lambda: self._up() or self._process.poll() is not None)
+        assert self._process.poll() is None, log.read_text()
+
+    def _up(self) -> bool:
+        return "Ray runtime started" in self.log.read_text()
+
+    @property
+    def id(self) -> str:
+        """Of the Ray node."""
+        for process in self._family():
+            if found := re.search(r"--node_id=([0-9a-f]+)", _name(process)):
+                self._id = found[1]
+        return self._id
+
+    def runs(self, actor: str) -> bool:
+        """Whether an actor of this class lives here."""
+        return bool(self._processes(actor))
+
+    def process(self, actor: str) -> psutil.Process:
+        """The one of the one actor of this class that lives here."""
+        (process,) = self._processes(actor)
+        return process
+
+    def _processes(self, actor: str) -> list[psutil.Process]:
+        return [each for each in self._family() if f"ray::{actor}" in _name(each)]
+
+    def kill(self) -> None:
+        """SIGKILL of everything on it, as when its power fails. Harmless twice."""
+        family = self._family()
+        for process in family:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(family, timeout=10)
+        self._process.wait()
+
+    def _family(self) -> list[psutil.Process]:
+        try:
+            own = psutil.Process(self._process.pid)
+            return [own, *own.children(recursive=True)]
+        except psutil.Error:
+            return []
+
+
+class Machines:
+    """One cluster's. `address` is that of its head; all have addresses of their own, where they are named."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self._environment = environment
+        self.all: list[Machine] = []
+        self.address = ""
+
+    def head(self, *arguments: str) -> Machine:
+        port = free_port()
+        import ray
+
+        self.address = f"{ray.util.get_node_ip_address()}:{port}"
+        temp = ("--temp-dir", str(self.folder))
+        return self._start(
+            ["--head", f"--port={port}", *temp, f"--ray-client-server-port={free_port()}", *arguments]
+        )
+
+    def join(self, ip: str, *arguments: str, hides: Path | None = None) -> Machine:
+        named = [f"--address={self.address}", f"--node-ip-address={ip}", "--num-cpus=2"]
+        return self._start([*named, *arguments], hides)
+
+    def _start(self, arguments: list[str], hides: Path | None = None) -> Machine:
+        log = self.folder / f"machine-{len(self.all)}.log"
+        ports = [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "metrics-export-port")]
+        self.all.append(Machine([*arguments, *ports], self._environment, log, hides))
+        return self.all[-1]
+
+    def end(self) -> None:
+        for machine in self.all:
+            machine.kill()
+
+
+@contextmanager
+def machines(**environment: str) -> Iterator[Machines]:
+    """None yet. All of them end with the block. `environment` is theirs beside this process's."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # the names of sockets are short
+    these = Machines(folder, {"PYTHONPATH": str(ROOT), **environment})
+    try:
+        yield these
+    finally:
+        these.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return "" if process.status() == psutil.STATUS_ZOMBIE else "".join(process.cmdline())
+    except psutil.Error:
+        return ""
