@@ -23,7 +23,8 @@ EPISODE_S, MOST_EPISODE_S = 0.3, 1.0  # an episode lasts as long as an answer ta
 JUDGED = 60  # refusals of one episode that are looked at
 STEADY_S = 3.0  # nothing was raised for so long: what it refuses now, it held until now
 OUTNUMBER = 3.0  # accepted at such a level for each refusal: it was not for what was held
-LOW, OUTNUMBER_LOW = 0.7, 1.5  # where so much less was held than is taken at other times, fewer will do
+LOW, OUTNUMBER_LOW = 0.5, 1.5  # where so much less was held than is taken at other times, fewer will do
+SURELY = 4  # requests: that many fewer, since what was held is known to within a few
 LATELY_S, MORE = 4.0, 1.5  # for so long refusals are counted; so many more than by chance, and a few, are for a cap
 FEW = 4
 
@@ -95,7 +96,8 @@ class Cap:
         texts = [_texts(each) for each in held]
         needed = [count + failure.rows for count, failure in zip(texts, known, strict=True)]
         there = _held_by_others(history, began, complete_to, known)
-        low = bool(there) and statistics.median(requests) <= LOW * max(len(each) for each in there)
+        most = max((len(each) for each in there), default=0)
+        low = statistics.median(requests) <= min(LOW * most, most - SURELY)
         low &= statistics.median(needed) <= LOW * max((_texts(each) for each in there), default=0)
         if (low or began - raised_at > STEADY_S) and _by_chance(there, requests, needed, low):
             if not low:
