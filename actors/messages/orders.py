@@ -11,8 +11,8 @@ class Order:
 
     `limit` is in requests in flight. `batch_rows` and `batch_tokens` (rows x longest) bound one request; a single
     text longer than `batch_tokens` goes alone. A `canary` not seen before asks for one single request of
-    `canary_tokens`. `requests_per_s` and `tokens_per_s` are this embedder's share of a quota; None: no quota.
-    `version` grows with every change.
+    `canary_tokens`. `by_chance`: refusals come whatever is held, and stop nothing. `requests_per_s` and
+    `tokens_per_s` are this embedder's share of a quota; None: no quota. `version` grows with every change.
     """
 
     limit: int
@@ -21,6 +21,7 @@ class Order:
     version: int = 0
     canary: int = 0
     canary_tokens: int | None = None
+    by_chance: bool = False
     requests_per_s: float | None = None
     tokens_per_s: float | None = None
 
