@@ -6,195 +6,50 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from actors.errors import UserError
+from jobs.setting_kinds import (
+    PRESET_CONCURRENCY,
+    AutoCount,
+    BaseUrl,
+    Column,
+    Count,
+    Dialect,
+    Dtype,
+    Flag,
+    Kind,
+    Location,
+    ModelName,
+    Normalize,
+    PerMinute,
+    Preset,
+    Seconds,
+    Text,
+    TextFiles,
+    TooLong,
+    VariableName,
+    block,
+    conflict,
+    distinct,
+    expected,
+    list_of,
+)
 from jobs.settings_file import Document, Sources, explain, parse_document, refusal
 
 DEFAULT_CONFIG = Path("config/phase1_config.yaml")
-PRESET_CONCURRENCY = {"conservative": 4, "recommended": 8, "aggressive": 16}
 SYNC_REQUEST_ROWS = 50
-
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def known_dialects() -> tuple[str, ...]:
-    """The names of the wire dialects that this build speaks."""
-    from actors.embedder.dialects import DIALECTS
-
-    return tuple(DIALECTS)
-
-
-def _expected(what: str) -> PydanticCustomError:
-    return PydanticCustomError("expected", "expected {what}", {"what": what})
-
-
-def _flaw(what: str) -> PydanticCustomError:
-    """For a value that must not be shown, or that its flaw already says."""
-    return PydanticCustomError("flaw", "{what}", {"what": what})
-
-
-def _conflict(key: str, value: object, other: str, but: str, remedy: str) -> PydanticCustomError:
-    context = {"key": key, "value": value, "other": other, "but": but, "remedy": remedy}
-    return PydanticCustomError("conflict", "{key} is {value}, but {other} {but}; {remedy}", context)
-
-
-def _one_of(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def _expects(what: str) -> WrapValidator:
-    """Whatever the type's own checks find, the complaint is "expected `what`"."""
-
-    def accepts(kind: type[str] | type[int], value: str | float, inner: ValidatorFunctionWrapHandler) -> bool:
-        try:
-            inner(kind(value))
-        except ValueError:  # a ValidationError is one; so is a number too long to be written out
-            return False
-        return True
-
-    def check(value: object, inner: ValidatorFunctionWrapHandler) -> object:
-        try:
-            return inner(value)
-        except ValidationError:
-            pass
-        if isinstance(value, bool | int | float) and accepts(str, value, inner):
-            raise _expected(f"{what}, in quotes")
-        if isinstance(value, str) and accepts(int, value, inner):
-            raise _expected(f"{what}, without quotes")
-        raise _expected(what)
-
-    return WrapValidator(check)
-
-
-def _list_of(what: str) -> BeforeValidator:
-    def as_tuple(value: object) -> object:
-        if value is None:  # `keep:` with nothing after it
-            return ()
-        if not isinstance(value, list | tuple):
-            raise _expected(f"a list of {what}, [in brackets] or one a line after '- '")
-        return tuple(value)
-
-    return BeforeValidator(as_tuple)
-
-
-def _auto_is_none(value: object) -> object:
-    return None if value == "auto" else value
-
-
-def _yes_or_no(value: object) -> object:
-    """YAML reads a bare yes as true."""
-    return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
-
-
-def _dialect(value: object) -> object:
-    if value == "auto":
-        return value
-    names = ("auto", *known_dialects())
-    if value not in names:
-        raise _expected(_one_of(names))
-    return value
-
-
-def _sink(value: object) -> object:
-    from actors.output.sinks import SINKS
-
-    if value not in SINKS:
-        raise _expected(_one_of(list(SINKS)))
-    return value
-
-
-def _variable_name(value: object) -> object:
-    if not isinstance(value, str) or not _VARIABLE_NAME.fullmatch(value):
-        raise _flaw(
-            "is not the name of an environment variable (letters, digits and _; what was given is not shown); "
-            "put the key in a variable and name that here"
-        )
-    return value
-
-
-def _base_url(value: object) -> str:
-    """`value` without its trailing slashes, if it is an http(s) URL that requests can be built on."""
-    wanted = "an http:// or https:// URL with a host, such as http://127.0.0.1:8080"
-    if not isinstance(value, str):
-        raise _expected(wanted)
-    # Looked for as characters: a password with a slash in it hides its @ from any parser.
-    if any(mark in value for mark in "@?#"):
-        raise _flaw(
-            "has a user, password, query or fragment in its URL; give the base URL, and the key by api_key_env"
-        )
-    try:
-        url = urlsplit(value)
-        whole = url.scheme in ("http", "https") and url.hostname is not None and url.port != 0
-    except ValueError:
-        whole = False
-    if not whole or re.search(r"[\s\x00-\x1f\\]", value):
-        raise _expected(wanted)
-    return value.rstrip("/")
-
-
-def _distinct(items: tuple[object, ...]) -> tuple[object, ...]:
-    names = [item.url if isinstance(item, Endpoint) else item for item in items]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise _flaw(f"names {name!r} twice; keep one")
-    return items
-
-
-def _endpoint(value: object) -> object:
-    if isinstance(value, str):
-        return {"url": value}
-    if not isinstance(value, Mapping | Endpoint):
-        raise _expected("a URL, or a mapping with url and, if need be, its other keys")
-    return value
-
-
-def _block(value: object) -> object:
-    # A block all of whose keys are commented out is null in YAML.
-    return {} if value is None else value
-
-
-Text = Annotated[str, Field(min_length=1), _expects("text")]
-ModelName = Annotated[str, Field(min_length=1), _expects("a model name")]
-Column = Annotated[str, Field(min_length=1), _expects("a column name")]
-Location = Annotated[str, Field(min_length=1), _expects("a path")]
-VariableName = Annotated[str, BeforeValidator(_variable_name)]
-Dialect = Annotated[str, BeforeValidator(_dialect)]
-BaseUrl = Annotated[str, BeforeValidator(_base_url)]
-Flag = Annotated[bool, _expects("true or false")]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), _expects("a number of seconds, at least 0")]
-PerMinute = Annotated[float, Field(gt=0, allow_inf_nan=False), _expects("a number above 0")]
-Count = Annotated[int, Field(ge=1), _expects("a whole number of at least 1")]
-AutoCount = Annotated[
-    Annotated[int, Field(ge=1)] | None,
-    _expects("auto or a whole number of at least 1"),
-    BeforeValidator(_auto_is_none),
-]
-Kind = Annotated[str, BeforeValidator(_sink)]
-Dtype = Annotated[Literal["float32", "float16"], _expects("float32 or float16")]
-TooLong = Annotated[Literal["truncate", "reject"], _expects("truncate or reject")]
-Normalize = Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no), _expects("auto, yes or no")]
-TextFiles = Annotated[Literal["lines", "whole"], _expects("lines or whole")]
-Preset = Annotated[
-    Literal["conservative", "recommended", "aggressive"], _expects(f"null, {_one_of(list(PRESET_CONCURRENCY))}")
-]
 
 
 class _Model(BaseModel):
@@ -228,6 +83,14 @@ class Endpoint(_Model):
     tokens_per_gpu_batch: Count | None = None
 
 
+def _endpoint(value: object) -> object:
+    if isinstance(value, str):
+        return {"url": value}
+    if not isinstance(value, Mapping | Endpoint):
+        raise expected("a URL, or a mapping with url and, if need be, its other keys")
+    return value
+
+
 class Input(_Model):
     """The corpus. `batch` is 1-based, in steps of `rows_per_batch` rows; None for `batch` or `limit` is all.
 
@@ -236,10 +99,10 @@ class Input(_Model):
     texts that it has. `unique_ids`: no two rows may have the same id.
     """
 
-    paths: Annotated[tuple[Location, ...], _list_of("paths")] = ()
+    paths: Annotated[tuple[Location, ...], list_of("paths")] = ()
     text_column: Column = "text"
     id_column: Column | None = None
-    keep: Annotated[tuple[Column, ...], _list_of("column names"), AfterValidator(_distinct)] = ()
+    keep: Annotated[tuple[Column, ...], list_of("column names"), AfterValidator(distinct)] = ()
     rows_per_batch: Count = 1_000_000
     batch: Count | None = None
     limit: Count | None = None
@@ -286,20 +149,18 @@ class AsyncInference(_Model):
     def _numbers_agree(self) -> Self:
         if self.batch_size is not None and self.batch_size > self.max_batch_size:
             limit = f"is {self.max_batch_size}"
-            raise _conflict(
+            raise conflict(
                 "batch_size", self.batch_size, "max_batch_size", limit, "lower the one or raise the other"
             )
         pinned = PRESET_CONCURRENCY[self.preset] if self.preset else None
         if pinned and self.concurrent_requests not in (None, pinned):
             pins = f"{self.preset!r} pins it to {pinned}"
-            raise _conflict(
-                "concurrent_requests", self.concurrent_requests, "preset", pins, "leave one of them out"
-            )
+            raise conflict("concurrent_requests", self.concurrent_requests, "preset", pins, "leave one of them out")
         return self
 
 
 Endpoints = Annotated[
-    tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...], _list_of("URLs"), AfterValidator(_distinct)
+    tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...], list_of("URLs"), AfterValidator(distinct)
 ]
 
 
@@ -333,11 +194,11 @@ class Settings(_Model):
     model: ModelName | None = None
     dialect: Dialect = "auto"
     api_key_env: VariableName | None = None
-    input: Annotated[Input, BeforeValidator(_block)] = Input()
-    vectors: Annotated[Vectors, BeforeValidator(_block)] = Vectors()
-    output: Annotated[Output, BeforeValidator(_block)] = Output()
-    async_inference: Annotated[AsyncInference, BeforeValidator(_block)] = AsyncInference()
-    ray: Annotated[RayCluster, BeforeValidator(_block)] = RayCluster()
+    input: Annotated[Input, BeforeValidator(block)] = Input()
+    vectors: Annotated[Vectors, BeforeValidator(block)] = Vectors()
+    output: Annotated[Output, BeforeValidator(block)] = Output()
+    async_inference: Annotated[AsyncInference, BeforeValidator(block)] = AsyncInference()
+    ray: Annotated[RayCluster, BeforeValidator(block)] = RayCluster()
     patience_s: Seconds = 600.0
 
     @property

@@ -389,6 +389,7 @@ def _order(endpoint: _Endpoint, limit: int, fair: int, *, first: bool) -> Order:
         version=endpoint.version,
         canary=setting.canary,
         canary_tokens=setting.canary_tokens if first else None,
+        by_chance=setting.by_chance,
         requests_per_s=setting.requests_per_s and part * setting.requests_per_s,
         tokens_per_s=setting.tokens_per_s and part * setting.tokens_per_s,
     )

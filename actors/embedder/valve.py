@@ -30,6 +30,8 @@ class Valve:
             if self._since is not None:
                 self._from, self._since = min(self.allowed(now), order.limit), now
             self._frozen = None
+        if order.by_chance and not self._order.by_chance:
+            self._frozen = None
         self._order = order
 
     def start(self, now: float) -> None:
@@ -42,7 +44,8 @@ class Valve:
             self._shut_until = max(self._shut_until, now + retry_after_s)
             self._frozen, self._refused_at = 1, self._shut_until
             return
-        self._frozen, self._refused_at = max(1, min(held, self.allowed(now))), now
+        if not self._order.by_chance:
+            self._frozen, self._refused_at = max(1, min(held, self.allowed(now))), now
 
     def allowed(self, now: float) -> int:
         """Requests that may be on their way now."""

@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from actors.errors import USAGE, UserError
-from jobs.settings import Settings, known_dialects, load_settings
+from jobs.setting_kinds import known_dialects
+from jobs.settings import Settings, load_settings
 from jobs.settings_file import parse_document
 
 SHIPPED = Path(__file__).parents[2] / "config" / "phase1_config.yaml"

@@ -241,6 +241,7 @@ class Pool:
             setting.batch_rows,
             setting.batch_tokens,
             self._version,
+            by_chance=setting.by_chance,
             requests_per_s=setting.requests_per_s and share * setting.requests_per_s,
             tokens_per_s=setting.tokens_per_s and share * setting.tokens_per_s,
         )

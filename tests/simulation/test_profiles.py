@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from actors.driver.tuning.base import Bounds
 from actors.driver.tuning.knee import Knee
+from tests.servers.gpu.profiles import PROFILES as GPU_PROFILES
+from tests.servers.gpu.profiles import Fault
 from tests.simulation.bench import profile_of, score
+from tests.simulation.engine import Engine
 from tests.simulation.oracle import known
 from tests.simulation.pool import Tally
 from tests.simulation.profiles import PROFILES, Fixed, Profile, at_random, simulate
+from tests.simulation.wired import Wired, wired
 
 SEED = 1
 FLOOR, HELD_OUT_FLOOR = 0.965, 0.94
@@ -65,6 +71,17 @@ def test_share_on_the_servers_that_speak_http_and_on_some_drawn_at_random(name: 
     assert result.t95 <= SLOW.get(name, 8.0)
     assert result.oom <= 3
     assert result.refused <= MOST_REFUSED.get(name, 0.01) * result.done
+
+
+@pytest.mark.parametrize(("name", "share"), [("one", 0.05), ("one", 0.2), ("request_cap", 0.05)])
+def test_refusals_by_chance_cost_little_more_than_what_is_refused(name: str, share: float) -> None:
+    def ill(engine: Engine, seed: int) -> Wired:
+        return Wired(engine, replace(GPU_PROFILES[name], faults=share, fault=Fault.BUSY), seed)
+
+    healthy = wired(name)
+    law = simulate(replace(healthy, server=ill), Knee(healthy.says), SEED)
+    best = simulate(healthy, Knee(healthy.says), SEED)
+    assert law.rate(44, 60) >= 0.92 * best.rate(44, 60)
 
 
 def test_a_cut_of_capacity_is_followed_within_eight_seconds() -> None:

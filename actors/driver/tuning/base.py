@@ -13,7 +13,8 @@ class Setting:
     """What is tuned, for one endpoint and the whole pool: requests in flight, the size of each, and their pace.
 
     `canary_tokens`: send one single request of this size (tokens) to see whether the server takes it; a new canary
-    has a new `canary`. `requests_per_s` and `tokens_per_s` pace a quota; None does not.
+    has a new `canary`. `by_chance`: it refuses whatever it holds. `requests_per_s` and `tokens_per_s` pace a
+    quota; None does not.
     """
 
     limit: int
@@ -21,6 +22,7 @@ class Setting:
     batch_tokens: int
     canary: int = 0
     canary_tokens: int | None = None
+    by_chance: bool = False
     requests_per_s: float | None = None
     tokens_per_s: float | None = None
 

@@ -70,6 +70,7 @@ class Knee:
             self._larger,
             lambda: self._unseen,
             frozenset(knob for knob, pin in pinned.items() if pin),
+            merges=bool(bounds.server_batch_tokens),
         )
         limit = LEAST if bounds.server_batch_tokens else START.limit  # it merges what waits, whatever its memory
         self._aim = Aim(limit, MOST_TOKENS if bounds.batch_rows else START.tokens)
@@ -197,7 +198,7 @@ class Knee:
 
     def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:
         """Episodes of refusals, from the first to the verdict; and whether the cap is still there."""
-        if self._cap.refuse(refused) and state.aim != self._aim:
+        if self._cap.refuse(refused, self._history, seen.now) and state.aim != self._aim:
             return self._take(state.refused()._replace(reason="refused: back to what worked"), seen.now)
         rows, shared = self._rows_now(), self._cap.texts is not None
         verdict = self._cap.judge(self._history, seen.complete_to, self._raised_at)
@@ -206,6 +207,8 @@ class Knee:
                 state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)
                 return self._take(Step(state.aim, "is the cap still there?"), seen.now)
             return None
+        if self._cap.by_chance:
+            return self._take(Step(state.aim, verdict, search=True), seen.now)
         known = shared and self._cap.texts is not None
         searching = isinstance(state, Search) or (self._rows_now() < rows and not known)
         limit = max(state.aim.limit, self._cap.most(self._rows)) if searching and not known else state.aim.limit
@@ -309,6 +312,7 @@ class Knee:
             batch_tokens=self._aim.tokens,
             canary=self._canary.number,
             canary_tokens=self._canary.tokens,
+            by_chance=self._cap.by_chance,
         )
         told, learnt = self._told, self._quota
         return replace(

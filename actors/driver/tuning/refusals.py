@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from actors.driver.tuning.measure import History
-from actors.messages import Failure
+from actors.messages import Completion, Failure
 
 MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
 SHARES = 16  # requests that a cap in texts is shared out to at first
@@ -22,7 +22,11 @@ DOUBT, DOUBT_KNOWN = 0.04, 0.15  # shares by which one unit must explain the ref
 EPISODE_S, MOST_EPISODE_S = 0.3, 1.0  # an episode lasts as long as an answer takes, within these
 JUDGED = 60  # refusals of one episode that are looked at
 STEADY_S = 3.0  # nothing was raised for so long: what it refuses now, it held until now
-OUTNUMBER = 3  # accepted at such a level for each refusal: it was not for what was held
+OUTNUMBER = 3.0  # accepted at such a level for each refusal: it was not for what was held
+LOW, OUTNUMBER_LOW = 0.5, 1.5  # where so much less was held than is taken at other times, fewer will do
+SURELY = 4  # requests: that many fewer, since what was held is known to within a few
+LATELY_S, MORE = 4.0, 1.5  # for so long refusals are counted; so many more than by chance, and a few, are for a cap
+FEW = 4
 
 
 @dataclass(slots=True)
@@ -33,6 +37,8 @@ class Cap:
     texts: int | None = None
     told_texts: int | None = None  # the server's own word, never exceeded
     told_requests: int | None = None
+    _chance: float = 0.0  # this share is refused whatever is held
+    _refused: list[float] = field(default_factory=list)  # lately, at these times
     _most_requests: int = 1  # ever held
     _most_texts: int = 1
     _episode: list[Failure] = field(default_factory=list)
@@ -44,8 +50,19 @@ class Cap:
     def __post_init__(self) -> None:
         self.requests, self.texts = self.told_requests, self.told_texts
 
-    def refuse(self, failures: list[Failure]) -> bool:
+    @property
+    def by_chance(self) -> bool:
+        """Whether it refuses whatever it holds: as one of many behind a gateway does, or one that is ill."""
+        return self._chance > 0
+
+    def refuse(self, failures: list[Failure], history: History, now: float) -> bool:
         """Note refusals. True when they begin an episode."""
+        self._refused = [at for at in self._refused if at > now - LATELY_S] + [each.at for each in failures]
+        if self.by_chance:
+            count = len(self._refused)
+            if count and count <= MORE * self._chance * (count + len(history.between(now - LATELY_S, now))) + FEW:
+                return False
+            self._chance = 0.0
         begins = bool(failures) and not self._episode
         self._episode += failures[: JUDGED - len(self._episode)]
         return begins
@@ -58,7 +75,8 @@ class Cap:
     def judge(self, history: History, complete_to: float, raised_at: float = math.inf) -> str | None:
         """What an episode says, once everything that was held at its start has come back.
 
-        Nothing, where it came by chance: nothing was raised since `raised_at`, and as much was held before.
+        Where it came by chance, no cap: as much was held before, and nothing was raised since `raised_at`; or it
+        came while far less was held, and then more of them are expected.
         """
         if not self._episode:
             return None
@@ -75,10 +93,19 @@ class Cap:
             self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
         held = [history.held(each.at - each.latency_s, each.at) for each in known]
         requests = [len(each) for each in held]
-        texts = [sum(done.rows for done in each) for each in held]
+        texts = [_texts(each) for each in held]
         needed = [count + failure.rows for count, failure in zip(texts, known, strict=True)]
-        if began - raised_at > STEADY_S and _by_chance(history, began, requests, needed):
-            return None
+        there = _held_by_others(history, began, complete_to, known)
+        most = max((len(each) for each in there), default=0)
+        low = statistics.median(requests) <= min(LOW * most, most - SURELY)
+        low &= statistics.median(needed) <= LOW * max((_texts(each) for each in there), default=0)
+        if (low or began - raised_at > STEADY_S) and _by_chance(there, requests, needed, low):
+            if not low:
+                return None
+            taken = len(history.between(began - LATELY_S, complete_to))
+            self._chance = len(self._refused) / (len(self._refused) + taken)
+            self.requests, self.texts = self.told_requests, self.told_texts  # learnt from such refusals
+            return "it refuses whatever it holds"
         self._relax = RELAX
         self._changed = complete_to
         return self._learn(requests, texts, needed, max(each.rows for each in accepted))
@@ -157,17 +184,25 @@ class Cap:
         return True
 
 
-def _by_chance(history: History, began: float, requests: list[int], needed: list[int]) -> bool:
-    """Whether a server that was given no more than before had taken far more often what it refuses now.
+def _texts(held: list[Completion]) -> int:
+    return sum(each.rows for each in held)
 
-    As one of many behind a gateway does, or one that is ill: that is no cap in requests and none in texts.
-    """
-    sent = history.sent_between(began - STEADY_S, began)
+
+def _held_by_others(
+    history: History, began: float, complete_to: float, refused: list[Failure]
+) -> list[list[Completion]]:
+    """What it held, of what has come back, when it took requests in these seconds; they themselves among it."""
+    sent = history.sent_between(began - STEADY_S, complete_to - history.longest_s)
     sent = sent[:: max(1, len(sent) // JUDGED)]
-    there = [history.held(each.at - each.latency_s, each.at - each.latency_s) for each in sent]  # itself with them
-    enough = OUTNUMBER * len(requests)
+    way_s = statistics.median(each.latency_s for each in refused)
+    return [history.held(each.at - each.latency_s, min(each.at, each.at - each.latency_s + way_s)) for each in sent]
+
+
+def _by_chance(there: list[list[Completion]], requests: list[int], needed: list[int], low: bool) -> bool:
+    """Whether a server had taken far more often what it refuses now: no cap in requests, and none in texts."""
+    enough = (OUTNUMBER_LOW if low else OUTNUMBER) * len(requests)
     as_many = sum(len(each) > statistics.median(requests) for each in there)
-    as_much = sum(sum(done.rows for done in each) >= statistics.median(needed) for each in there)
+    as_much = sum(_texts(each) >= statistics.median(needed) for each in there)
     return as_many >= enough and as_much >= enough
 
 

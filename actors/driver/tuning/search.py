@@ -115,6 +115,8 @@ class Search:
     def _idle(self) -> bool:
         """Whether more in flight can be expected to bring more."""
         assert self.base
+        if self.room.merges and Knob.TOKENS not in self.failed:
+            return False
         waits = self.base.latency_s / self.unloaded_s if self.unloaded_s else None
         if self._busy is None:
             return waits is not None and waits < UNLOADED
@@ -122,7 +124,7 @@ class Search:
 
     def _order(self) -> list[Knob]:
         order = [Knob.LIMIT, Knob.TOKENS] if self._idle() else [Knob.TOKENS, Knob.LIMIT]
-        if self._last_kept and not (self._busy is not None and self._busy < QUITE_IDLE):
+        if self._last_kept and not self.room.merges and not (self._busy is not None and self._busy < QUITE_IDLE):
             order.sort(key=lambda knob: knob is not self._last_kept)
         return order
 

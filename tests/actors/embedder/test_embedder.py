@@ -304,7 +304,7 @@ async def test_a_small_bound_on_memory_slows_but_does_not_stop(
     most_bytes: int,
 ) -> None:
     monkeypatch.setattr(module, "MAX_OPEN_BYTES", most_bytes)
-    monkeypatch.setattr(module, "SOON_S", 0.001)
+    monkeypatch.setattr("actors.queue.ledger.SOON_S", 0.001)
     rows, path = corpus
     job = job_of([path], tmp_path / "out", [server], rows_per_part=64)
     running = asyncio.create_task(job.run())

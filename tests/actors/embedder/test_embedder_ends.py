@@ -20,6 +20,7 @@ from actors.messages import Claim, Grant, Order, Orders, PartDone, Report
 from actors.output.done import sweep
 from actors.output.parts import Reject, write_rejects
 from actors.output.store import store_of
+from actors.queue.ledger import SOON_S
 from tests.actors.embedder.job import NoDriver, Queue, ends, job_of, reject_rows, until
 from tests.jobs.corpora import assert_right, read_out, texts, write_jsonl, write_parquet
 from tests.servers.fixture import EmbeddingServer
@@ -166,7 +167,7 @@ async def test_a_failure_ends_the_run_also_while_the_beat_is_being_woken(
     class Fails(NoDriver):
         async def report(self, report: Report) -> Orders | None:
             await until(lambda: server.stats()["max_inflight"] > 0)
-            await asyncio.sleep(2 * module.SOON_S)  # the beat now waits for its wake
+            await asyncio.sleep(2 * SOON_S)  # the beat now waits for its wake
             embedder._wake.set()
             for _ in range(turns):
                 await asyncio.sleep(0)

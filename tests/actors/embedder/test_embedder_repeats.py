@@ -43,7 +43,7 @@ async def test_what_repeated_is_kept_when_its_parts_are_closed(
     """Ten parts of 40 texts, in each of them the same two thrice; few are open at a time."""
     monkeypatch.setattr(module, "KEPT_BYTES", kept)
     monkeypatch.setattr(module, "MAX_OPEN_BYTES", 1)
-    monkeypatch.setattr(module, "SOON_S", 0.001)
+    monkeypatch.setattr("actors.queue.ledger.SOON_S", 0.001)
     rows = [f"often {i % 2}" if i % 40 < 6 else f"text {i}" for i in range(400)]
     job = job_of([write_parquet(tmp_path / "c.parquet", list(rows))], tmp_path / "out", [server], rows_per_part=40)
     await job.run()

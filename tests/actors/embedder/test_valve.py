@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,3 +101,15 @@ def test_never_above_the_order_and_never_stuck(steps: list[tuple[str, int]]) -> 
     later = now + THAW_S + 0.01
     valve.allowed(later)
     assert valve.allowed(later + RISE_S) == limit
+
+
+def test_refusals_that_come_by_chance_stop_nothing_but_a_quota_does() -> None:
+    valve = sending(8)
+    valve.refuse(0.1, 3, None)
+    assert valve.allowed(0.1) == 3
+    valve.obey(replace(order(8), by_chance=True), 0.2)
+    assert valve.allowed(0.2) == 8
+    valve.refuse(0.3, 5, None)
+    assert valve.allowed(0.3) == 8
+    valve.refuse(0.4, 5, 2.0)
+    assert valve.shut_s(0.4) == 2.0

@@ -39,7 +39,7 @@ def burst(rows: list[int], cap: int, in_texts: bool, seed: int) -> tuple[list[Co
 def judged(done: list[Completion], refused: list[Failure]) -> Cap:
     cap, history = Cap(), History()
     history.add(done)
-    assert cap.refuse(refused)
+    assert cap.refuse(refused, history, 30.0)
     assert cap.judge(history, refused[0].at) is None
     assert cap.judge(history, 30.0)
     return cap
@@ -69,7 +69,7 @@ def test_a_later_episode_can_change_the_unit() -> None:
     history = History()
     done, refused = burst([10, 20, 500], 8, in_texts=False, seed=2)
     history.add(done)
-    cap.refuse(refused)
+    cap.refuse(refused, history, 30.0)
     cap.judge(history, 30.0)
     assert cap.texts is None
     assert cap.requests == pytest.approx(8, abs=1)
@@ -89,7 +89,7 @@ def test_a_cap_is_tried_again_more_seldom_each_time_it_holds() -> None:
     waits = []
     now = 30.0
     for _ in range(3):
-        cap.refuse([failure(refused[9].at, "overloaded")])
+        cap.refuse([failure(refused[9].at, "overloaded")], history, 30.0)
         cap._relaxed = refused[9].at - 1.0  # it was relaxed just before
         cap.judge(history, now)
         start = now
@@ -105,24 +105,43 @@ def test_refusals_by_chance_teach_nothing() -> None:
     done = [Completion(10 + i * 0.02, 0.3, 50, 2500, 2500) for i in range(500)]
     for share in (0.02, 0.1, 0.2):
         refused = [
-            failure(each.at, "overloaded", rows=50, latency_s=0.01)
+            failure(each.at + 0.005, "overloaded", rows=50, latency_s=0.01)
             for each in done
             if 15 < each.at < 15.3 and chance.random() < share
-        ] or [failure(15.1, "overloaded", rows=50, latency_s=0.01)]
+        ] or [failure(15.105, "overloaded", rows=50, latency_s=0.01)]
         history, cap = History(), Cap()
         history.add(done)
-        assert cap.refuse(refused)
+        assert cap.refuse(refused, history, 30.0)
         assert cap.judge(history, 30.0, raised_at=0.0) is None
         assert (cap.requests, cap.texts) == (None, None)
-        cap.refuse(refused)
+        cap.refuse(refused, history, 30.0)
         assert cap.judge(history, 30.0, raised_at=14.0)  # more was asked for just before
+
+
+def test_refusals_while_far_less_is_held_are_expected_from_then_on() -> None:
+    busy = [Completion(10 + i * 0.02, 0.3, 50, 2500, 2500) for i in range(500)]
+    idle = [Completion(21 + i * 0.2, 0.3, 50, 2500, 2500) for i in range(5)]
+    history, cap = History(), Cap(told_requests=100)
+    history.add([*busy, *idle])
+    cap.requests = 12  # from an earlier one
+
+    def refused(count: int, start: float) -> list[Failure]:
+        return [failure(start + 0.01 * i, "overloaded", rows=50, latency_s=0.01) for i in range(count)]
+
+    assert cap.refuse(refused(4, 20.2), history, 20.5)
+    assert cap.judge(history, 30.0)
+    assert cap.by_chance
+    assert cap.requests == 100
+    assert not cap.refuse(refused(3, 24.5), history, 25.0)  # as expected
+    assert cap.refuse(refused(40, 25.0), history, 25.5)  # they are too many for that
+    assert not cap.by_chance
 
 
 def test_no_cap_in_texts_is_below_what_was_taken_alone() -> None:
     done = [Completion(10 + i * 0.1, 0.09, 256, 9000, 9000) for i in range(50)]
     cap, history = Cap(), History()
     history.add(done)
-    cap.refuse([failure(12.008, "overloaded", rows=5, latency_s=0.004)])
+    cap.refuse([failure(12.008, "overloaded", rows=5, latency_s=0.004)], history, 30.0)
     cap.judge(history, 30.0)
     assert cap.texts is None
 
