@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,11 @@ def test_decisions_are_marked_when_they_were_made(tmp_path: Path) -> None:
     _, _, (tip, _) = points(marks[0])
     assert tip == pytest.approx(px(axis, 10), abs=2)
     assert "▾ it changed a setting" in page.text
+    limit = points(drawn(page, "Requests in flight")[1])
+    assert len({y for _, y in limit}) == 2
+    assert all(x == right or y == above for (x, y), (right, above) in pairwise(limit)), (
+        "a setting holds, then jumps"
+    )
     record(tmp_path, ticks(40, A))
     assert not report(tmp_path).all("path", "turn")
 
@@ -374,6 +380,11 @@ def test_a_long_run_is_thinned(tmp_path: Path) -> None:
         for line in drawn(page, chart):
             assert len(points(line)) <= 301
     assert len(points(drawn(page, "Rows per second")[0])) >= 250
+    (line, _), (band, _) = (page.drawn("GPU utilisation", look) for look in ("line", "band"))
+    line_low, line_high, band_low, band_high = (
+        each(y for _, y in points(of)) for of in (line, band) for each in (min, max)
+    )
+    assert band_low < line_low < line_high < band_high, "between the extremes of what a point stands for"
 
 
 def test_many_endpoints_are_all_listed_and_the_busiest_drawn(tmp_path: Path) -> None:
