@@ -37,7 +37,7 @@ class Room:
     larger: Callable[[Aim, float, Reading], Aim | None]  # with requests larger by a factor; None: they cannot be
     unseen: Callable[[], bool]  # it may be a hosted API, whose quota shows only once what was saved up is spent
     pinned: frozenset[Knob] = frozenset()
-    merges: bool = False  # what waits, into batches of its own: only the size of a request is tried by a canary
+    merges: int = 0  # up to so many tokens of what waits into one batch: only a request's size is tried by a canary
 
 
 class Step(NamedTuple):

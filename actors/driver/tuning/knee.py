@@ -70,7 +70,7 @@ class Knee:
             self._larger,
             lambda: self._unseen,
             frozenset(knob for knob, pin in pinned.items() if pin),
-            merges=bool(bounds.server_batch_tokens),
+            merges=bounds.server_batch_tokens or 0,
         )
         limit = LEAST if bounds.server_batch_tokens else START.limit  # it merges what waits, whatever its memory
         self._aim = Aim(limit, MOST_TOKENS if bounds.batch_rows else START.tokens)

@@ -18,6 +18,7 @@ UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
+LEAP = 4.0  # to where a server that merges has something to merge
 UNSEEN, UNSEEN_S = 1.5, 1.0  # where it may be a hosted API: so many more in flight, and watched for so long
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
@@ -132,7 +133,9 @@ class Search:
         assert self.base
         limit, tokens = self.aim
         if knob is Knob.LIMIT:
-            factor = UNSEEN if self.room.unseen() else 4.0 if self._linear else 2.0
+            factor = UNSEEN if self.room.unseen() else LEAP if self._linear else 2.0
+            if 2 * limit * self.base.tokens < self.room.merges:  # one or two more would wait, and be no batch yet
+                factor = LEAP
             if self._busy is not None and self._busy < VERY_IDLE:
                 factor = min(6.0, max(factor, 1.15 / max(self._busy, 0.05)))
             larger = min(self.room.limit(tokens, self.base), int(limit * factor))
