@@ -93,8 +93,7 @@ def main() -> None:
     lengths = lognormal(CORPUS_ROWS)
     cells: list[Cell] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), given.ramp, given.seconds, given.cut)
-        bench.write_corpus(lengths)
+        bench = Bench(Path(folder), lengths, given.ramp, given.seconds, given.cut)
         print(HEAD)
         for profile in given.profiles:
             oracle = best(PROFILES[profile], lengths[:20_000])[1].tokens_per_s
@@ -139,21 +138,28 @@ def show(cell: Cell) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How each cell is run: `ramp_s` after the first answer, what follows is steady state for `seconds`."""
+    """How each cell is run: `ramp_s` after the first answer, what follows is steady state for `seconds`.
+
+    `lengths` are those of a corpus file's texts, in tokens.
+    """
 
     folder: Path
+    lengths: list[int]
     ramp_s: float
     seconds: float
     cut: bool
 
-    @property
-    def corpus(self) -> Path:
-        return self.folder / "corpus.parquet"
-
-    def write_corpus(self, lengths: list[int]) -> None:
-        """Distinct texts of so many tokens."""
-        texts = [f"{i:08d}".ljust(WORDS * tokens, "x")[: WORDS * tokens] for i, tokens in enumerate(lengths)]
-        pq.write_table(pa.table({"text": texts}), self.corpus)
+    def corpus(self, number: int) -> Path:
+        """One of any number of files, no text of which is in another: what was embedded once is not sent again."""
+        path = self.folder / f"{number:03d}.parquet"
+        if not path.exists():
+            first = number * CORPUS_ROWS
+            texts = [
+                f"{first + i:08x}"[::-1].ljust(WORDS * tokens, "x")[: WORDS * tokens]
+                for i, tokens in enumerate(self.lengths)
+            ]
+            pq.write_table(pa.table({"text": texts}), path)
+        return path
 
     def run(self, profile: str, mode: str, options: list[str], oracle: float) -> Cell:
         """One job, watched from the server's side, stopped when enough was seen."""
@@ -201,7 +207,7 @@ class Bench:
         inputs.mkdir()
         seconds = self.ramp_s + self.seconds + (2 * CUT_S if self.cut else 0.0)
         for i in range(2 + int(1.3 * oracle * seconds / (75 * CORPUS_ROWS))):
-            shutil.copyfile(self.corpus, inputs / f"{i:03d}.parquet")  # a link would be the same file
+            os.link(self.corpus(i), inputs / f"{i:03d}.parquet")
         job = subprocess.Popen(
             [sys.executable, "-m", "jobs", "run", str(inputs), "-o", str(out), "--endpoint", server.url, *options],
             cwd=self.folder,
