@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,6 @@ from actors.driver.metrics import METRICS
 from tests.conftest import eventually
 from tests.jobs.corpora import texts, write_parquet
 from tests.servers.gpu.fixture import GpuServer
-
-pytestmark = pytest.mark.skipif(
-    find_spec("opencensus") is None, reason="Ray exports metrics with ray[default] only"
-)
 
 _NONE = {"rayembed_errors", "rayembed_retries"}  # there are none to be counted
 
