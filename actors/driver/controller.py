@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from actors.driver.gauges import gpu_of, mean_gpu, queue_of
 from actors.driver.load import Account, EndpointSums
 from actors.driver.pool_size import NodeLoad, PoolSize
 from actors.driver.shares import Shares, fair_share
@@ -155,7 +155,7 @@ class Controller:
             self._gpu = None
             return []
         gpus = {url: self._gpu_of(url) for url in self._endpoints}
-        self._gpu = _mean([gpu for gpu in gpus.values() if gpu])
+        self._gpu = mean_gpu(gpu for gpu in gpus.values() if gpu)
         if self._gpu:
             self._gpu_source = self._gpu.source
             if self._first_answer is not None and now - self._gpu.age_s - self._first_answer > RAMP_S:
@@ -253,31 +253,18 @@ class Controller:
         return sum(each.report.starved_s for each in self._embedders.values())
 
     def _gpu_of(self, url: str) -> GpuSample | None:
-        """The mean over the nodes that see GPUs of the endpoint, on each what the embedder saw that looked last."""
-        by_node: dict[str, GpuSample] = {}
-        for each in self._alive(self._now).values():
-            if url in each.seen and (told := each.seen[url].gpu):
-                told = replace(told, age_s=told.age_s + self._now - each.heard)
-                by_node[each.report.node] = min(told, by_node.get(each.report.node, told), key=_age_s)
-        return _mean(list(by_node.values()))
+        return gpu_of(
+            (each.report.node, replace(told, age_s=told.age_s + self._now - each.heard))
+            for each in self._alive(self._now).values()
+            if url in each.seen and (told := each.seen[url].gpu)
+        )
 
-    def _queue(self, url: str) -> QueueSample | None:
-        """What the embedder that looked last was told: the server is the same for all of them.
-
-        Where nobody can look, what they know of their own texts together.
-        """
-        alive = self._alive(self._now).values()
-        told = [
-            (each.heard - queue.age_s, queue)
-            for each in alive
+    def _queue_of(self, url: str) -> QueueSample | None:
+        return queue_of(
+            (each.heard, queue)
+            for each in self._alive(self._now).values()
             if url in each.seen and (queue := each.seen[url].queue)
-        ]
-        seen = [(at, queue) for at, queue in told if not queue.own]
-        if seen or not told:
-            return max(seen, key=itemgetter(0))[1] if seen else None
-        own = [queue for _, queue in told]
-        running = sum(queue.running or 0 for queue in own)
-        return replace(own[0], waiting=sum(queue.waiting for queue in own), running=running)
+        )
 
     def _observe(
         self, url: str, endpoint: _Endpoint, seconds: float, starved: bool, gpu: GpuSample | None
@@ -317,7 +304,7 @@ class Controller:
         these seconds.
         """
         setting = endpoint.decision.setting
-        queue = self._queue(url)
+        queue = self._queue_of(url)
         latencies_s = [event.latency_s for event in seen.completions]
         return {
             "t": round(seen.now - (self._began or seen.now), 3),
@@ -363,19 +350,6 @@ class Controller:
             truncated=endpoint.truncated,
             paced_s=endpoint.paced_s,
         )
-
-
-def _mean(samples: Sequence[GpuSample]) -> GpuSample | None:
-    """As old as the oldest of them."""
-    if not samples:
-        return None
-    share = sum(sample.utilisation for sample in samples) / len(samples)
-    source = "+".join(sorted({sample.source for sample in samples}))
-    return GpuSample(share, source, max(sample.age_s for sample in samples))
-
-
-def _age_s(sample: GpuSample) -> float:
-    return sample.age_s
 
 
 def _order(endpoint: _Endpoint, limit: int, fair: int, *, first: bool) -> Order:

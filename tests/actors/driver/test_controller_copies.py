@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.driver.controller import Controller
-from tests.actors.driver.test_controller import URL, Steps, counted, done, report
+from tests.actors.driver.reporting import URL, Steps, counted, done, report
 
 
 def test_copies_count_as_rows_and_the_law_sees_only_what_was_sent() -> None:
