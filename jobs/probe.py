@@ -22,6 +22,7 @@ _LIMITS = {
     "texts_in_flight": "texts in flight",
     "requests_in_flight": "requests in flight",
     "tokens_per_gpu_batch": "tokens per GPU batch",
+    "texts_merged": "texts merged",
 }
 assert set(_LIMITS) == {each.name for each in fields(Limits)}
 

@@ -209,6 +209,7 @@ def _bounds_of(endpoint: Endpoint, bounds: Bounds) -> Bounds:
         server_texts_inflight=limits.texts_in_flight,
         server_requests_inflight=limits.requests_in_flight,
         server_batch_tokens=limits.tokens_per_gpu_batch,
+        server_merged_texts=limits.texts_merged,
     )
 
 

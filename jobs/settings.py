@@ -81,6 +81,7 @@ class Endpoint(_Model):
     texts_in_flight: Count | None = None
     requests_in_flight: Count | None = None
     tokens_per_gpu_batch: Count | None = None
+    texts_merged: Count | None = None
 
 
 def _endpoint(value: object) -> object:

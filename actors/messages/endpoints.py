@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server takes; None: not known, or no limit. `tokens_per_gpu_batch`: it merges requests up to this."""
+    """What a server takes; None: not known, or no limit.
+
+    `tokens_per_gpu_batch`: it merges requests up to this. `texts_merged`: it makes its batches out of so many texts
+    of all requests, sorted by length.
+    """
 
     tokens_per_text: int | None = None
     texts_per_request: int | None = None
@@ -17,6 +21,7 @@ class Limits:
     texts_in_flight: int | None = None
     requests_in_flight: int | None = None
     tokens_per_gpu_batch: int | None = None
+    texts_merged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

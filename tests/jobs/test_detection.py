@@ -168,7 +168,7 @@ def test_infinity_below_its_prefix(prefix: str, suffix: str) -> None:
         assert_vectors(server, PLAIN)
         assert server.endpoint.dialect == "infinity"
         assert server.endpoint.route == f"{infinity.url}{prefix}/embeddings"
-        assert server.endpoint.limits == Limits(texts_per_request=2048, texts_in_flight=32_000)
+        assert server.endpoint.limits == Limits(texts_per_request=2048, texts_in_flight=32_000, texts_merged=256)
 
 
 # --- what is wanted of the vectors ------------------------------------------------------------------------------

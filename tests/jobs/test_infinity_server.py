@@ -66,7 +66,7 @@ def test_it_is_known_and_asked_where_it_is(infinity: str, suffix: str) -> None:
     endpoint = server.endpoint
     assert (endpoint.dialect, endpoint.model) == ("infinity", "a/b")
     assert (endpoint.route, endpoint.encoding) == (f"{infinity}/embeddings", "base64")
-    assert endpoint.limits == Limits(texts_per_request=2048, texts_in_flight=32_000)
+    assert endpoint.limits == Limits(texts_per_request=2048, texts_in_flight=32_000, texts_merged=256)
     assert server.description.cuts_long_texts is True
     assert "32 texts" in server.description.batching
 

@@ -106,6 +106,7 @@ HOSTED: list[tuple[str, type[HostedServer], dict[str, object], bytes, Table]] = 
             "server": ("Infinity", "/v1/models"),
             "texts per request": ("2,048", OF_SUCH),
             "texts in flight": ("32,000", OF_SUCH),
+            "texts merged": ("256", "/v1/models"),
             "long texts": ("cut by the server", OF_SUCH),
             "batching": (
                 "merges requests into batches of 32 texts, sorted by length within 8 of them: wants 256 texts in "

@@ -37,7 +37,8 @@ class Bounds:
     """What the user pinned, how far the rest may go, and what the server says of itself (None: it does not say).
 
     A pinned knob never moves. `requests_per_s` and `tokens_per_s` are never exceeded. `server_*`: texts in one
-    request, texts and requests in flight, tokens of a GPU batch.
+    request, texts and requests in flight, tokens of a GPU batch, and texts, of all requests, that it makes its
+    batches from.
     """
 
     limit: int | None = None
@@ -49,6 +50,7 @@ class Bounds:
     server_texts_inflight: int | None = None
     server_requests_inflight: int | None = None
     server_batch_tokens: int | None = None
+    server_merged_texts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

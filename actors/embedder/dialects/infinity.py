@@ -71,7 +71,7 @@ def _described(base: str, models: list[_Model], model: str) -> Description:
         batching=f"merges requests into batches of {batch} texts, sorted by length within {_SORTED} of them: "
         f"wants {_SORTED * batch} texts in flight",
         takes=frozenset({"dimensions"}),
-        limits=Limits(texts_per_request=_MOST_TEXTS, texts_in_flight=_MOST_QUEUED),
-        told={"server": page, "models": page, "batching": page},
+        limits=Limits(texts_per_request=_MOST_TEXTS, texts_in_flight=_MOST_QUEUED, texts_merged=_SORTED * batch),
+        told={"server": page, "models": page, "batching": page, "texts_merged": page},
         switches={"texts_in_flight": "INFINITY_QUEUE_SIZE", "tokens_per_gpu_batch": "--batch-size"},
     )

@@ -33,7 +33,7 @@ def test_it_is_known_by_the_state_of_its_queue_below_either_prefix(prefix: str) 
     assert (known.server, known.models) == ("Infinity", ("BAAI/bge-m3",))
     assert known.route == f"http://host{prefix}/embeddings"
     assert known.cuts_long_texts is True
-    assert known.limits == Limits(texts_per_request=2048, texts_in_flight=32_000)
+    assert known.limits == Limits(texts_per_request=2048, texts_in_flight=32_000, texts_merged=256)
     assert known.told["models"] == f"{prefix}/models"
     assert "32 texts" in known.batching
     assert "256 texts" in known.batching
