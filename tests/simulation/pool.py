@@ -104,7 +104,7 @@ class _Embedder:
     failures: list[Failure] = field(default_factory=list)
     canary: tuple[int, int] | None = None  # number and tokens, not yet sent
     pace: Pace = field(default_factory=Pace)
-    waking: bool = False
+    wakes_at: float = math.inf
     starved_since: float | None = None
     starved_s: float = 0.0
 
@@ -255,13 +255,16 @@ class Pool:
         return embedder.starved_s + (self._engine.now - since if since is not None else 0.0)
 
     def _wake(self, embedder: _Embedder, seconds: float) -> None:
+        at = self._engine.now + seconds
+
         def wake() -> None:
-            embedder.waking = False
+            if embedder.wakes_at == at:
+                embedder.wakes_at = math.inf
             self._pump(embedder)
 
-        if not embedder.waking:
-            embedder.waking = True
-            self._engine.after(seconds, wake)
+        if at < embedder.wakes_at:
+            embedder.wakes_at = at
+            self._engine.at(at, wake)
 
     def _pump(self, embedder: _Embedder) -> None:
         now, setting = self._engine.now, embedder.setting

@@ -83,6 +83,8 @@ def wired(name: str) -> Profile:
             server_texts_inflight=profile.text_cap or None,
             server_batch_tokens=profile.batch_tokens,
         )
+    if profile.dialect == "infinity":
+        says = Bounds(server_rows=2048, server_texts_inflight=32_000, server_merged_texts=8 * profile.batch_items)
     return Profile(name, lambda engine, seed: Wired(engine, profile, seed), way=way, says=says)
 
 

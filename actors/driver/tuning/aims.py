@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -26,18 +24,6 @@ class Aim(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.limit} x {self.tokens}"
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How far each knob may go: asked anew each time, since caps and ceilings are learnt on the way."""
-
-    limit: Callable[[int, Reading], int]  # the most in flight of requests of so many tokens
-    least: Callable[[Reading], int]  # fewer in flight leave the server idle
-    larger: Callable[[Aim, float, Reading], Aim | None]  # with requests larger by a factor; None: they cannot be
-    unseen: Callable[[], bool]  # it may be a hosted API, whose quota shows only once what was saved up is spent
-    pinned: frozenset[Knob] = frozenset()
-    merges: int = 0  # up to so many tokens of what waits into one batch: only a request's size is tried by a canary
 
 
 class Step(NamedTuple):

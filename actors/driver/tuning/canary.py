@@ -40,6 +40,11 @@ class Canary:
         if tokens != self.tokens:
             self.number, self.tokens, self._sent, self._short = self.number + 1, tokens, now, 0
 
+    def again(self, now: float) -> None:
+        """It did not reach the server as it was."""
+        if self.tokens is not None:
+            self.number, self._sent = self.number + 1, now
+
     def park(self, step: Step, now: float) -> None:
         """Let a step wait until a request of its size has come back."""
         self.parked, self._since = step, now

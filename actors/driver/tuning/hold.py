@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.driver.tuning.aims import Aim, Knob, Room, Step
+from actors.driver.tuning.aims import Aim, Knob, Step
 from actors.driver.tuning.measure import Gain, Reading, mean
+from actors.driver.tuning.room import Room
 
 MOVED, SURELY = 0.12, 2.5  # off the reference, and by so many errors: the ground moved
 IDLE = 0.10  # fall of utilisation that says so too
@@ -17,7 +18,7 @@ WORTH = 0.01
 MUCH = 0.08  # such a gain says that there is more where it came from
 TIE = 0.006  # such a loss is none; a shorter queue and a larger request win ties, being less work for all
 PRIOR = Gain(0.0, 0.05)
-SURE = 0.02  # error of a pooled gain, or
+SURE, PLAIN = 0.02, 2.0  # error of a pooled gain, or so many errors above what it must be, or
 TURNS, MOST_TURNS = 3, 4
 
 
@@ -103,7 +104,7 @@ class Hold:
         wins_ties = (probe.knob is Knob.TOKENS) == (probe.factor > 1)
         worth = -TIE if wins_ties else WORTH
         turns = 1 if probe.knob is Knob.TOKENS and pooled.mean > 0 else TURNS
-        sure = pooled.error < SURE or len(probe.gains) >= turns
+        sure = pooled.error < SURE or len(probe.gains) >= turns or pooled.mean > worth + PLAIN * pooled.error
         verdict = f"probe {aim}: {pooled.mean:+.1%}"
         if sure and pooled.mean > worth and (wins_ties or pooled.mean > pooled.error):
             self.aim, self.references = aim, [seen]

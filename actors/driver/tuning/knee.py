@@ -9,33 +9,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.ceiling import Ceiling
-from actors.driver.tuning.aims import LEAST, Aim, Knob, Room, State, Step
+from actors.driver.tuning.aims import Aim, Knob, State, Step
 from actors.driver.tuning.allowance import Told, lesser
 from actors.driver.tuning.base import Bounds, Decision, Observation, Setting
 from actors.driver.tuning.canary import Canary
 from actors.driver.tuning.hold import Hold
 from actors.driver.tuning.measure import History, Reading
-from actors.driver.tuning.quota import FIRST, Quota, Rate
-from actors.driver.tuning.refusals import Cap, Memory
+from actors.driver.tuning.quota import FIRST, LARGER, Quota, Rate
+from actors.driver.tuning.refusals import TOO_MANY
+from actors.driver.tuning.room import CAPPED, MOST_TOKENS, Room
 from actors.driver.tuning.search import Search
-from actors.driver.tuning.strain import CUT_S, Strain, together
+from actors.driver.tuning.strain import CUT_S, together
 from actors.messages import Failure
 
-START = Aim(8, 8192)
 CONTACT_LIMIT = 1  # until the first answer
-MOST_LIMIT, LEAST_TOKENS, MOST_TOKENS = 512, 256, 1 << 17
+LEAST_TOKENS = 256
 CANARY_ABOVE = 1.05  # of the largest size that worked
 ROUND_TRIPS = 3.0  # of a window: a server that sorts its queue answers long texts for a while, then short
 BURSTS, FEW_BURSTS, WAIT_S = 8, 4, 4.0  # of a window; few do when so many do not come in time
-LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but not fewer in flight
-CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
-TOO_MANY = 429  # a server that is only just starting says 503
+ALONE = 2  # refusals of a request that is alone: it is too large
 QUOTA_S = 0.2  # a shorter Retry-After is no quota
-QUOTA_SLACK, QUOTA_LOOKS_S = 1.25, (1.0, 10.0)
-ENOUGH_S = (
-    0.25  # of work in a request: what a request costs beside its texts is little then, and a trial takes long
-)
+QUOTA_SLACK, QUOTA_LOOKS_S = 1.6, (1.0, 10.0)
 FULL = 0.8  # of a request's budget is tokens, the rest padding
 ALIVE_S = 5.0
 MANY_BROKEN = 0.1  # as a share of the answers of CUT_S; fewer failures are not for load
@@ -47,37 +41,20 @@ class Knee:
 
     def __init__(self, bounds: Bounds, last: Setting | None = None) -> None:
         self._bounds = bounds
+        self._room = Room(bounds)
         self._history = History()
-        self._cap = Cap(told_texts=bounds.server_texts_inflight, told_requests=bounds.server_requests_inflight)
-        self._memory = Memory()
         self._canary = Canary()
         self._quota: Quota | None = None
         self._told = Told(bounds)
         self._paced_now = False
-        self._taken_rows = Ceiling(min(bounds.server_rows or bounds.max_batch_rows, bounds.max_batch_rows))
-        self._unloaded_s: float | None = None
-        self._unloaded_tokens = 1
+        self._refused_alone = 0
         self._obeyed: float | None = None  # since when all do as ordered
         self._after = 0.0  # windows begin no earlier
         self._raised_at = 0.0  # more or larger requests were last ordered
-        self._strain = Strain()
-        told = (bounds.server_texts_inflight, bounds.server_requests_inflight, bounds.server_batch_tokens)
-        self._unseen = not any(told)  # neither it nor its GPU says anything
-        pinned = {Knob.LIMIT: bounds.limit, Knob.TOKENS: bounds.batch_rows}
-        self._room = Room(
-            self._most_limit,
-            self._least_limit,
-            self._larger,
-            lambda: self._unseen,
-            frozenset(knob for knob, pin in pinned.items() if pin),
-            merges=bounds.server_batch_tokens or 0,
-        )
-        limit = LEAST if bounds.server_batch_tokens else START.limit  # it merges what waits, whatever its memory
-        self._aim = Aim(limit, MOST_TOKENS if bounds.batch_rows else START.tokens)
         self._state: State | None = None  # None: first contact
         if last is not None:
-            self._aim = Aim(last.limit, last.batch_tokens)
-            self._state, self._canary.proven = Search(self._aim, self._room), last.batch_tokens
+            self._room.aim = Aim(last.limit, last.batch_tokens)
+            self._state, self._canary.proven = Search(self._room.aim, self._room), last.batch_tokens
         self._setting = self._built()
 
     def start(self) -> Setting:
@@ -86,15 +63,14 @@ class Knee:
     def decide(self, seen: Observation) -> Decision:
         self._history.add(seen.completions)
         self._canary.came(seen.completions, self._setting.batch_rows)
-        for each in seen.completions:
-            self._memory.worked(each.size)
-            self._taken_rows.took(each.rows, seen.now)
-        self._taken_rows.look(seen.now)
+        self._room.came(seen.completions, seen.now)
         self._told.hear(seen.allowance, seen.now)
-        self._unseen &= seen.gpu is None
+        self._room.unseen &= seen.gpu is None
         self._paced_now = self._told.holds_back(self._history, seen.complete_to)
         if self._obeyed is None:
             self._obeyed = seen.obeyed_since
+        if self._obeyed is not None and seen.complete_to > self._obeyed + self._history.longest_s:
+            self._room.settle()
         reason = self._contact(seen) if self._state is None else self._tune(self._state, seen)
         setting = self._built()
         if setting.tuned != self._setting.tuned:
@@ -107,28 +83,33 @@ class Knee:
     def _contact(self, seen: Observation) -> str:
         """Until the first answer: nothing grows."""
         failed = self._too_many_rows(seen)
-        if any(self._memory.too_much(each) for each in seen.failures if each.kind == "backend"):
-            self._aim = Aim(self._aim.limit, max(LEAST_TOKENS, self._memory.room(self._aim.tokens)))
-            failed = f"out of memory: requests of {self._aim.tokens} tokens"
+        if any(self._room.memory.too_much(each) for each in seen.failures if each.kind == "backend"):
+            self._room.aim = Aim(
+                self._room.aim.limit, max(LEAST_TOKENS, self._room.memory.room(self._room.aim.tokens))
+            )
+            failed = f"out of memory: requests of {self._room.aim.tokens} tokens"
         refused = [each.rows for each in seen.failures if each.status == TOO_MANY and not each.retry_after_s]
-        if refused:
-            self._cap.refuse_alone(min(refused))
-            failed = f"refused alone: {self._rows_now()} texts in a request"
+        self._refused_alone += len(refused)
+        if self._refused_alone >= ALONE:
+            self._refused_alone = 0
+            self._room.cap.refuse_alone(min(refused))
+            failed = f"refused alone: {self._room.rows_now} texts in a request"
         if not seen.completions:
             return failed or "first contact: waiting for an answer"
         first = min(seen.completions, key=lambda each: each.latency_s)
-        self._unloaded_s, self._unloaded_tokens = first.latency_s, first.tokens
-        search = Search(Aim(self._fit(self._aim.limit), self._aim.tokens), self._room, self._unloaded_s)
-        return self._take(Step(search.aim, f"first answer in {self._unloaded_s:.2f} s", search), seen.now)
+        search = Search(Aim(self._room.fit(self._room.aim.limit), self._room.aim.tokens), self._room)
+        return self._take(Step(search.aim, f"first answer in {first.latency_s:.2f} s", search), seen.now)
 
     def _tune(self, state: State, seen: Observation) -> str:
-        rows = self._rows_now()  # what is refused for having more was cut under an earlier order
+        rows = self._room.rows_now  # what is refused for having more was cut under an earlier order
         overloaded = [each for each in seen.failures if each.kind == "overloaded"]
         quota = [each for each in overloaded if (each.retry_after_s or 0.0) >= QUOTA_S]
         if quota and self._quota is None:
             self._begin_quota(seen)
         if self._quota is not None:
             self._quota.refuse(quota, bool(seen.completions))
+            self._room.cap.refuse([each for each in overloaded if each not in quota], self._history, seen.now)
+            self._room.cap.judge(self._history, seen.complete_to, self._raised_at)
             return self._broken(state, seen) or self._too_many_rows(seen) or self._paced(self._quota, seen)
         return (
             self._broken(state, seen)
@@ -141,23 +122,25 @@ class Knee:
     # errors
 
     def _broken(self, state: State, seen: Observation) -> str | None:
-        self._strain.forget(seen.now)
+        self._room.strain.forget(seen.now)
         broken = [each for each in seen.failures if each.kind in ("backend", "transport", "timeout")]
         merged = together(broken, self._history)
         if canaries := [each for each in merged if each.canary]:  # it is to blame for the others
             broken = [each for each in broken if each not in merged or each in canaries]
             merged = []
         if not merged:
-            memory = [each for each in broken if each.kind == "backend" and self._memory.too_much(each)]
+            memory = [each for each in broken if each.kind == "backend" and self._room.memory.too_much(each)]
             if memory:
                 return self._out_of_memory(state, memory, seen.now)
-        bad = self._memory.bad
+        bad = self._room.memory.bad
         broken = [each for each in broken if bad is None or each.size < bad]  # the rest are stragglers
-        if self._strain.held or self._strain.waiting:  # so are those that were sent before the last cut was obeyed
+        if (
+            self._room.strain.held or self._room.strain.waiting
+        ):  # so are those that were sent before the last cut was obeyed
             obeyed = seen.now if self._obeyed is None else self._obeyed
             broken = [each for each in broken if each.at - each.latency_s >= obeyed]
         alive = self._history.between(seen.now - ALIVE_S, seen.now)
-        if not broken or not alive or not self._strain.listens(seen.now):
+        if not broken or not alive or not self._room.strain.listens(seen.now):
             return None
         if len(broken) == 1 and broken[0].kind == "transport":
             return None  # connections do end
@@ -166,15 +149,15 @@ class Knee:
             return self._merged(state, seen.now)
         if len(broken) < MANY_BROKEN * len(self._history.between(seen.now - CUT_S, seen.now)):
             return None
-        aim, reason = self._strain.cut(broken, self._aim, seen.now)
+        aim, reason = self._room.strain.cut(broken, self._room.aim, seen.now)
         return self._take(Step(aim, reason, search=True), seen.now)
 
     def _merged(self, state: State, now: float) -> str:
         """Requests failed together: the trial's fault, or too much waits."""
-        if self._aim != state.aim:
-            self._strain.too_much(self._aim, now)
+        if self._room.aim != state.aim:
+            self._room.strain.too_much(self._room.aim, now)
             return self._take(state.refused()._replace(reason="requests fail together: back to what worked"), now)
-        aim, reason = self._strain.cut_merged(self._aim, now)
+        aim, reason = self._room.strain.cut_merged(self._room.aim, now)
         return self._take(Step(aim, reason, search=True), now)
 
     def _out_of_memory(self, state: State, failures: Sequence[Failure], now: float) -> str:
@@ -184,7 +167,7 @@ class Knee:
             if self._canary.parked is None:
                 return reason
             return self._take(state.drop()._replace(reason=reason), now)
-        tokens = max(LEAST_TOKENS, self._memory.room(state.aim.tokens))
+        tokens = max(LEAST_TOKENS, self._room.memory.room(state.aim.tokens))
         return self._take(Step(Aim(state.aim.limit, tokens), reason, search=True), now)
 
     def _too_many_rows(self, seen: Observation) -> str | None:
@@ -193,52 +176,64 @@ class Knee:
             return None
         told = [each.most_rows for each in failures if each.most_rows]
         most = min(told or [each.rows // 2 for each in failures])
-        self._taken_rows.refuse(most, seen.now, named=bool(told))
-        return f"at most {self._rows} texts in a request"
+        self._room.taken_rows.refuse(most, seen.now, named=bool(told))
+        if any(each.canary for each in failures):
+            self._canary.again(seen.now)
+        return f"at most {self._room.rows} texts in a request"
 
     def _capped(self, state: State, refused: list[Failure], seen: Observation) -> str | None:
         """Episodes of refusals, from the first to the verdict; and whether the cap is still there."""
-        if self._cap.refuse(refused, self._history, seen.now) and state.aim != self._aim:
+        if self._room.cap.refuse(refused, self._history, seen.now) and state.aim != self._room.aim:
             return self._take(state.refused()._replace(reason="refused: back to what worked"), seen.now)
-        rows, shared = self._rows_now(), self._cap.texts is not None
-        verdict = self._cap.judge(self._history, seen.complete_to, self._raised_at)
+        rows, shared = self._room.rows_now, self._room.cap.texts is not None
+        verdict = self._room.cap.judge(self._history, seen.complete_to, self._raised_at)
         if verdict is None:
-            if isinstance(state, Hold) and self._at_cap() and self._cap.relax(seen.now):
-                state.aim = Aim(self._fit(state.aim.limit + 1), state.aim.tokens)
+            if isinstance(state, Hold) and self._room.is_at_cap() and self._room.cap.relax(seen.now):
+                state.aim = Aim(self._room.fit(state.aim.limit + 1), state.aim.tokens)
                 return self._take(Step(state.aim, "is the cap still there?"), seen.now)
             return None
-        if self._cap.by_chance:
+        if self._room.cap.by_chance:
             return self._take(Step(state.aim, verdict, search=True), seen.now)
-        known = shared and self._cap.texts is not None
-        searching = isinstance(state, Search) or (self._rows_now() < rows and not known)
-        limit = max(state.aim.limit, self._cap.most(self._rows)) if searching and not known else state.aim.limit
-        state.aim = Aim(self._fit(limit), state.aim.tokens)  # to the cap, not to half of it
+        known = shared and self._room.cap.texts is not None
+        searching = isinstance(state, Search) or (self._room.rows_now < rows and not known)
+        limit = (
+            max(state.aim.limit, self._room.cap.most(self._room.rows))
+            if searching and not known
+            else state.aim.limit
+        )
+        state.aim = Aim(self._room.fit(limit), state.aim.tokens)  # to the cap, not to half of it
         if searching:
             # more in flight are too many, unless all share a cap in texts: then they are smaller
-            failed = {Knob.LIMIT} if self._cap.texts is None else set()
+            failed = {Knob.LIMIT} if self._room.cap.texts is None else set()
             if known and isinstance(state, Search):
                 failed |= state.failed  # it was met again by what was tried
-            search = Search(state.aim, self._room, self._unloaded_s, failed=failed)
+            search = Search(state.aim, self._room, failed=failed)
             return self._take(Step(state.aim, verdict, search), seen.now)
         return self._take(Step(state.aim, verdict), seen.now)
 
-    def _at_cap(self) -> bool:
-        return self._fit(self._aim.limit + 1) == self._aim.limit or self._cap.is_full(
-            self._aim.limit, self._rows_now()
-        )
-
     def _begin_quota(self, seen: Observation) -> None:
         paces = (self._history.delivered(seen.complete_to - seconds, seen.complete_to) for seconds in QUOTA_LOOKS_S)
-        self._quota = Quota(self._aim.tokens, Rate(*min(paces)).times(FIRST))
+        self._quota = Quota(self._room.aim.tokens, Rate(*min(paces)).times(FIRST))
         self._canary.parked = None
 
     def _paced(self, quota: Quota, seen: Observation) -> str:
-        largest = quota.batch_tokens if self._bounds.batch_rows else self._memory.room(MOST_TOKENS)
-        reason = quota.decide(self._history, seen.complete_to, largest)
+        reason = quota.decide(self._history, seen.complete_to, self._largest_paced(quota.batch_tokens, seen.now))
         requests = max(quota.pace.requests, quota.pace.tokens / (FULL * quota.batch_tokens))
-        limit = math.ceil(QUOTA_SLACK * requests * self._history.longest_s) + 1
-        self._aim = Aim(self._fit(limit), quota.batch_tokens)
+        limit = math.ceil(QUOTA_SLACK * requests * self._history.mean_s) + 1
+        self._room.aim = Aim(self._room.fit(limit), quota.batch_tokens)
         return reason or "paced by the quota"
+
+    def _largest_paced(self, now_tokens: int, now: float) -> int:
+        """The most tokens that a request may have under a quota; a canary goes ahead of larger ones."""
+        done = self._history.between(now - QUOTA_LOOKS_S[0], now)
+        full = sum(each.tokens for each in done if each.rows >= self._room.rows_now)
+        if full > CAPPED * sum(each.tokens for each in done):
+            return now_tokens
+        largest = self._room.memory.room(min(MOST_TOKENS, LARGER * now_tokens))
+        if self._bounds.batch_rows or largest <= now_tokens or self._works(largest):
+            return min(largest, now_tokens) if self._bounds.batch_rows else largest
+        self._canary.send(largest, now)
+        return now_tokens
 
     # trials
 
@@ -256,17 +251,17 @@ class Knee:
     def _measured(self, state: State, seen: Observation) -> str:
         if seen.starved:
             self._after = seen.now
-            if self._aim != state.aim:
+            if self._room.aim != state.aim:
                 return self._take(state.drop()._replace(reason="the input is the limit: trial dropped"), seen.now)
             return "the input is the limit: nothing measured"
         if self._paced_now:
             self._after = seen.now
-            if self._aim != state.aim:
+            if self._room.aim != state.aim:
                 return self._take(state.drop()._replace(reason="what may be asked for is the limit"), seen.now)
             return "what may be asked for is the limit: nothing measured"
-        if self._obeyed is None:
+        if self._obeyed is None or self._room.is_changing:
             return "waiting for the embedders"
-        reading = self._history.read(self._obeyed, self._after, seen.complete_to, self._rows_now())
+        reading = self._history.read(self._obeyed, self._after, seen.complete_to, self._room.rows_now)
         if reading is None or not self._enough(reading, state, seen, self._obeyed):
             return "measuring"
         step = state.read(reading, _busy(seen, reading))
@@ -290,29 +285,29 @@ class Knee:
         self._state = Search(step.aim, self._room, again=True) if step.search else step.state or self._state
         assert self._state
         if step.aim.tokens > self._state.aim.tokens and not self._works(step.aim.tokens):
-            self._aim = self._state.aim
+            self._room.aim = self._state.aim
             self._canary.park(step, now)
             return f"{step.reason}, after a canary"
-        self._aim = step.aim
+        self._room.aim = step.aim
         wanted = self._state.wants() if isinstance(self._state, Search) else None
-        wanted = wanted and min(MOST_TOKENS, self._strain.room(self._memory.room(wanted)))
+        wanted = wanted and self._room.tokens(wanted)
         if wanted and not self._works(wanted):
             self._canary.send(wanted, now)
         return step.reason
 
     def _works(self, tokens: int) -> bool:
-        return tokens <= max(CANARY_ABOVE * self._memory.good, self._canary.proven)
+        return tokens <= max(CANARY_ABOVE * self._room.memory.good, self._canary.proven)
 
     def _built(self) -> Setting:
         """The setting that keeps to all that is pinned, told or learnt."""
-        limit = self._bounds.limit or self._fit(self._aim.limit)
+        limit = self._room.order()
         setting = Setting(
             limit=limit if self._state else min(CONTACT_LIMIT, limit),
-            batch_rows=self._rows_now(),
-            batch_tokens=self._aim.tokens,
+            batch_rows=self._room.rows_now,
+            batch_tokens=self._room.aim.tokens,
             canary=self._canary.number,
             canary_tokens=self._canary.tokens,
-            by_chance=self._cap.by_chance,
+            by_chance=self._room.cap.by_chance,
         )
         told, learnt = self._told, self._quota
         return replace(
@@ -320,51 +315,6 @@ class Knee:
             requests_per_s=lesser(told.requests_per_s, learnt.requests_per_s if learnt else None),
             tokens_per_s=lesser(told.tokens_per_s, learnt.tokens_per_s if learnt else None),
         )
-
-    # room
-
-    @property
-    def _rows(self) -> int:
-        return int(self._taken_rows.now)
-
-    def _rows_now(self) -> int:
-        return self._bounds.batch_rows or self._cap.rows(self._bounds.limit or self._aim.limit, self._rows)
-
-    def _fit(self, limit: int) -> int:
-        most = self._cap.limit(self._bounds.batch_rows or 1)
-        return max(1, min(limit, MOST_LIMIT, most if most is not None else MOST_LIMIT))
-
-    def _most_limit(self, tokens: int, reading: Reading) -> int:
-        """Under the cap, and as many as keep the mean latency bearable (Little)."""
-        unloaded_s = (self._unloaded_s or 0.0) * tokens / START.tokens
-        request = reading.tokens * max(1.0, tokens / self._aim.tokens)
-        bearable = math.ceil(reading.rate / request * max(LATENCY_S, 2 * unloaded_s))
-        held = self._strain.most(tokens)
-        if self._bounds.server_batch_tokens and self._memory.bad:  # so would a batch of what waits
-            held = min(held or MOST_LIMIT, max(LEAST, 1 + self._memory.good // tokens))
-        return self._fit(min(max(LEAST_LIMIT, bearable), held) if held else max(LEAST_LIMIT, bearable))
-
-    def _least_limit(self, reading: Reading) -> int:
-        """As many as are being worked on at this rate (Little), if a larger request takes longer in proportion."""
-        alone_s = (self._unloaded_s or 0.0) * max(1.0, reading.tokens / self._unloaded_tokens)
-        return max(LEAST, math.ceil(alone_s * reading.rate / reading.tokens))
-
-    def _larger(self, aim: Aim, factor: float, reading: Reading) -> Aim | None:
-        """The aim with larger requests, if they can be; where all share a cap in texts, fewer of them."""
-        tokens = self._strain.room(self._memory.room(int(factor * aim.tokens)))
-        limit, tokens = aim.limit, min(MOST_TOKENS, tokens)
-        shared = Knob.LIMIT not in self._room.pinned and self._rows >= factor * self._cap.rows(limit, self._rows)
-        if shared:
-            limit = int(limit / factor)
-            if limit < LEAST:
-                return None
-        elif reading.capped > CAPPED:
-            return None
-        if (tokens < 1.15 * aim.tokens and limit == aim.limit) or reading.tokens / reading.rate > ENOUGH_S:
-            return None
-        if Knob.LIMIT not in self._room.pinned:
-            limit = min(limit, self._most_limit(tokens, reading))
-        return Aim(limit, tokens)
 
 
 def _busy(seen: Observation, reading: Reading) -> float | None:

@@ -23,7 +23,7 @@ _AT = attrgetter("at")
 class Reading:
     """A window: tokens/s with its standard error, between the first burst of answers and the last.
 
-    `latency_s` and `tokens` are of the mean request; `bursts` are answers that came apart from each other.
+    `latency_s`, `tokens` and `rows` are of the mean request; `bursts` are answers that came apart from each other.
     `capped` is the share of tokens that came in requests as long as the row cap lets them be.
     """
 
@@ -34,6 +34,7 @@ class Reading:
     seconds: float
     bursts: int
     tokens: float
+    rows: float
     capped: float
 
     @property
@@ -46,7 +47,7 @@ class History:
 
     def __init__(self) -> None:
         self._done: list[Completion] = []
-        self.longest_s = 0.0  # latency of the last few seconds, at most
+        self.longest_s = self.mean_s = 0.0  # latency of the last few seconds, at most and on average
 
     def add(self, completions: Iterable[Completion]) -> None:
         before = len(self._done)
@@ -59,6 +60,7 @@ class History:
             del self._done[: bisect_left(self._done, latest - KEPT_S, key=_AT)]
         recent = self._done[bisect_left(self._done, latest - 5.0, key=_AT) :]
         self.longest_s = max(each.latency_s for each in recent)
+        self.mean_s = sum(each.latency_s for each in recent) / len(recent)
 
     def between(self, start: float, stop: float) -> list[Completion]:
         """Those that came after `start` and not after `stop`."""
@@ -121,6 +123,7 @@ class History:
             seconds=seconds,
             bursts=len(times),
             tokens=total / len(done),
+            rows=sum(each.rows for each in done) / len(done),
             capped=capped / total,
         )
 
@@ -167,5 +170,6 @@ def mean(readings: list[Reading]) -> Reading:
         seconds=sum(each.seconds for each in readings),
         bursts=sum(each.bursts for each in readings),
         tokens=newest.tokens,
+        rows=newest.rows,
         capped=newest.capped,
     )

@@ -16,13 +16,14 @@ from actors.messages import Failure
 
 BELOW = 0.985  # of the quota is asked for
 REST, REST_S = 0.85, 1.0  # after a refusal: so much of it for so long, for the bucket to fill a little
-FIRST = 1.0  # of what was delivered on average until it first refused
+FIRST = 1.4  # of what was delivered on average until it first refused
 RAISE, RAISE_S = 1.1, 1.2  # of a pace that is not refused, while the quota is not known
-RAISE_NEAR, RAISE_LARGER = 1.05, 1.5  # when it is nearly known, and while larger requests are tried
+RAISE_NEAR, RAISE_LARGER = 1.05, 2.0  # when it is nearly known, and while larger requests are tried
 ABOVE, NEAR = 1.15, 0.8  # of what seems to be the quota: to meet it again; never less since then: nothing ran over
 CREEP, MOST_CREEP, CREEP_S = 0.005, 0.02, 8.0  # of a pace just below it: the step doubles while none is refused
 LOWERED, LOWERED_SOON, SOON_S = 0.97, 0.85, 10.0  # by one refusal, and by one that follows another soon
 LARGER = 4  # as large a request, to see if the quota is of requests or of tokens
+SPENT_S = 3.0  # so long at the known number of requests: what a bucket of tokens had saved up is spent
 WORTH = 1.25  # as many tokens
 ENOUGH, ENOUGH_S, LEAST_S = 12, 4.0, 1.0  # admitted requests, or seconds, that make an estimate
 COME_S = 0.3  # after the slowest answer, what was sent has come
@@ -98,6 +99,8 @@ class Quota:
     def decide(self, history: History, complete_to: float, largest: int) -> str | None:
         """A reason when pace or size changed. `largest` is the most tokens that a request may have."""
         self._since = self._since or complete_to
+        if self.batch_tokens > largest:
+            return self._shrink(complete_to, largest)
         if self._vain >= VAIN:
             return self._halve(complete_to)
         if self._next is not None:
@@ -161,11 +164,13 @@ class Quota:
 
     # what is asked for
 
-    def _raise(self, now: float, largest: int) -> str:
+    def _raise(self, now: float, largest: int) -> str | None:
         if self.stage is Stage.LEARN:
             return self._ask(self.pace.times(RAISE_NEAR if self._near else RAISE), now, "not refused")
         if self.pace.requests < BELOW * self._before[1].requests:
             return self._ask(self.pace.times(RAISE_LARGER), now, "not refused")
+        if now - self._since < SPENT_S:
+            return None
         self.in_requests = True
         self._quota = Rate(self.pace.tokens / BELOW, self._before[1].requests)
         self._empty = None  # so few requests were asked for that the bucket may have run over
@@ -179,7 +184,7 @@ class Quota:
         self.stage = Stage.TEST
         self._before = self.batch_tokens, self._quota
         factor, self.batch_tokens = larger / self.batch_tokens, larger
-        tokens, requests = self._quota.times(BELOW)
+        tokens, requests = self._quota.times(min(RAISE_LARGER, factor) * BELOW)
         return self._ask(Rate(tokens, requests / factor), now, "are larger requests given more?")
 
     def _keep(self, now: float) -> str:
@@ -201,6 +206,14 @@ class Quota:
             return self._keep(now)
         self.batch_tokens = max(LEAST_TOKENS, self.batch_tokens // 2)
         return self._ask(self.pace, now, f"nothing is admitted: requests of {self.batch_tokens} tokens")
+
+    def _shrink(self, now: float, largest: int) -> str:
+        """So large a request is more than the server's memory holds."""
+        if self.stage is not Stage.TEST:
+            self.batch_tokens = largest
+            return self._rest(now)
+        self.batch_tokens, self._quota = self._before
+        return self._test(now, largest) or self._keep(now)
 
     def _rest(self, now: float) -> str:
         self._resting = True

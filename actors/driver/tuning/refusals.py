@@ -6,11 +6,12 @@ import math
 import statistics
 from dataclasses import dataclass, field
 
+from actors.driver.tuning.episode import Episode
 from actors.driver.tuning.measure import History
 from actors.messages import Completion, Failure
 
 MANY_ROWS, FEW_REQUESTS = 48, 16  # refused at so few requests of so many texts: the cap counts texts
-SHARES = 16  # requests that a cap in texts is shared out to at first
+SHARES = 8  # requests that a cap in texts is shared out to at first
 WHOLE, NEARLY = 32, 0.9  # rows come in multiples of it where that leaves little unused
 RELAX_S, MOST_RELAX_S = 10.0, 120.0
 RELAX, MOST_RELAX = 1.1, 1.5  # at first; the step doubles while nothing is refused
@@ -18,15 +19,15 @@ MOST_LOWERED = 0.8  # by one episode
 SOON_S = 2.5  # refused so soon after relaxing: the wait doubles
 SURELY_GOOD = 0.9  # of the largest size that worked, once memory has failed
 MOST_FAILURES = 2  # then never again above what worked
-DOUBT, DOUBT_KNOWN = 0.04, 0.15  # shares by which one unit must explain the refusals better than the other
+DOUBT, DOUBT_KNOWN = 0.04, 0.5  # shares by which one unit must explain the refusals better than the other
 EPISODE_S, MOST_EPISODE_S = 0.3, 1.0  # an episode lasts as long as an answer takes, within these
 JUDGED = 60  # refusals of one episode that are looked at
 STEADY_S = 3.0  # nothing was raised for so long: what it refuses now, it held until now
-OUTNUMBER = 3.0  # accepted at such a level for each refusal: it was not for what was held
-LOW, OUTNUMBER_LOW = 0.5, 1.5  # where so much less was held than is taken at other times, fewer will do
-SURELY = 4  # requests: that many fewer, since what was held is known to within a few
+TOO_MANY = 429  # a server that is only just starting says 503
 LATELY_S, MORE = 4.0, 1.5  # for so long refusals are counted; so many more than by chance, and a few, are for a cap
 FEW = 4
+SURE = 3  # refusals in one episode, or of larger requests than any that was taken: not by chance
+VAIN = 2  # episodes in a row without an answer: a request may be too large
 
 
 @dataclass(slots=True)
@@ -46,6 +47,9 @@ class Cap:
     _relaxed: float = -math.inf
     _patience_s: float = RELAX_S
     _relax: float = RELAX
+    _firm: bool = False  # it was not learnt from a refusal that may have come by chance
+    _large: list[Failure] = field(default_factory=list)  # lately, of more texts than any request that was taken
+    _vain: int = 0  # episodes in a row without an answer
 
     def __post_init__(self) -> None:
         self.requests, self.texts = self.told_requests, self.told_texts
@@ -58,14 +62,21 @@ class Cap:
     def refuse(self, failures: list[Failure], history: History, now: float) -> bool:
         """Note refusals. True when they begin an episode."""
         self._refused = [at for at in self._refused if at > now - LATELY_S] + [each.at for each in failures]
-        if self.by_chance:
-            count = len(self._refused)
-            if count and count <= MORE * self._chance * (count + len(history.between(now - LATELY_S, now))) + FEW:
-                return False
-            self._chance = 0.0
+        if self.by_chance and self._is_chance(failures, history.between(now - LATELY_S, now), now):
+            return False
+        self._chance = 0.0
         begins = bool(failures) and not self._episode
         self._episode += failures[: JUDGED - len(self._episode)]
         return begins
+
+    def _is_chance(self, failures: list[Failure], taken: list[Completion], now: float) -> bool:
+        """Whether these refusals are no more than come by chance, and of requests no larger than others."""
+        largest = max((each.rows for each in taken), default=0)
+        large = [each for each in [*self._large, *failures] if each.rows > largest]
+        self._large = [each for each in large if each.at > now - LATELY_S]
+        count = len(self._refused)
+        few = count <= MORE * self._chance * (count + len(taken)) + FEW if count else True
+        return few and len(self._large) < SURE
 
     def refuse_alone(self, rows: int) -> None:
         """A request of so many texts was refused though nothing else was held."""
@@ -88,27 +99,33 @@ class Cap:
         self._episode = []
         accepted = history.between(began - history.longest_s, complete_to)
         if not accepted:
-            return "refused, and nothing came through: it is away"
+            return self._judge_vain(known)
+        self._vain = 0
         if began - self._relaxed < SOON_S:
             self._patience_s = min(MOST_RELAX_S, 2 * self._patience_s)
-        held = [history.held(each.at - each.latency_s, each.at) for each in known]
-        requests = [len(each) for each in held]
-        texts = [_texts(each) for each in held]
-        needed = [count + failure.rows for count, failure in zip(texts, known, strict=True)]
-        there = _held_by_others(history, began, complete_to, known)
-        most = max((len(each) for each in there), default=0)
-        low = statistics.median(requests) <= min(LOW * most, most - SURELY)
-        low &= statistics.median(needed) <= LOW * max((_texts(each) for each in there), default=0)
-        if (low or began - raised_at > STEADY_S) and _by_chance(there, requests, needed, low):
-            if not low:
-                return None
+        episode = Episode.of(known, history, complete_to)
+        if episode.is_usual() or episode.is_low():
             taken = len(history.between(began - LATELY_S, complete_to))
             self._chance = len(self._refused) / (len(self._refused) + taken)
-            self.requests, self.texts = self.told_requests, self.told_texts  # learnt from such refusals
+            if not self._firm:  # learnt from such refusals
+                self.requests, self.texts = self.told_requests, self.told_texts
             return "it refuses whatever it holds"
-        self._relax = RELAX
-        self._changed = complete_to
-        return self._learn(requests, texts, needed, max(each.rows for each in accepted))
+        if began - raised_at > STEADY_S and episode.is_contradicted():
+            return None
+        self._relax, self._changed = RELAX, complete_to
+        self._firm |= len(known) >= SURE
+        texts = [need - each.rows for need, each in zip(episode.needed, known, strict=True)]
+        return self._learn(episode.requests, texts, episode.needed, max(each.rows for each in accepted))
+
+    def _judge_vain(self, refused: list[Failure]) -> str:
+        """Nothing was accepted: it is away, or no request is small enough."""
+        self._vain += 1
+        rows = min(each.rows for each in refused)
+        if self._vain < VAIN or rows <= WHOLE or any(each.status != TOO_MANY for each in refused):
+            return "refused, and nothing came through: it is away"
+        self._vain = 0
+        self.refuse_alone(rows)
+        return f"nothing comes through: at most {self.texts} texts are tried"
 
     def _learn(self, requests: list[int], texts: list[int], needed: list[int], largest: int) -> str:
         """What was held at each refusal, that and what was refused, and the texts of the largest request taken."""
@@ -126,8 +143,8 @@ class Cap:
 
     @staticmethod
     def _lowered(held: int, before: int | None, told: int | None) -> int:
-        """One episode may have been seen badly: it does not halve what was known."""
-        held = max(held, int(MOST_LOWERED * before)) if before else held
+        """One episode may have been seen badly: it does not halve what was learnt."""
+        held = max(held, int(MOST_LOWERED * before)) if before and before != told else held
         return min(held, told or held)
 
     def _in_texts(self, requests: list[int], needed: list[int]) -> bool:
@@ -182,28 +199,6 @@ class Cap:
         self._changed = self._relaxed = now
         self._relax = min(MOST_RELAX, 2 * self._relax - 1)
         return True
-
-
-def _texts(held: list[Completion]) -> int:
-    return sum(each.rows for each in held)
-
-
-def _held_by_others(
-    history: History, began: float, complete_to: float, refused: list[Failure]
-) -> list[list[Completion]]:
-    """What it held, of what has come back, when it took requests in these seconds; they themselves among it."""
-    sent = history.sent_between(began - STEADY_S, complete_to - history.longest_s)
-    sent = sent[:: max(1, len(sent) // JUDGED)]
-    way_s = statistics.median(each.latency_s for each in refused)
-    return [history.held(each.at - each.latency_s, min(each.at, each.at - each.latency_s + way_s)) for each in sent]
-
-
-def _by_chance(there: list[list[Completion]], requests: list[int], needed: list[int], low: bool) -> bool:
-    """Whether a server had taken far more often what it refuses now: no cap in requests, and none in texts."""
-    enough = (OUTNUMBER_LOW if low else OUTNUMBER) * len(requests)
-    as_many = sum(len(each) > statistics.median(requests) for each in there)
-    as_much = sum(_texts(each) >= statistics.median(needed) for each in there)
-    return as_many >= enough and as_much >= enough
 
 
 @dataclass(slots=True)

@@ -5,21 +5,29 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from actors.driver.tuning.aims import Aim, Knob, Room, Step, patience_s
+from actors.driver.tuning.aims import Aim, Knob, Step, patience_s
 from actors.driver.tuning.hold import Hold
 from actors.driver.tuning.measure import Gain, Reading, mean
+from actors.driver.tuning.room import Room
 
 BUSY = 0.93  # GPU utilisation from which it is not idle
-QUITE_IDLE, VERY_IDLE = 0.8, 0.55
+QUITE_IDLE, VERY_IDLE, MOST_LEAP = 0.8, 0.55, 6.0
 WORTH = 0.02  # gain that a longer queue must bring
 TIE, MOST_TIE = 0.01, 0.08  # a larger request must not lose more than that, or than so many errors
 TIE_ERRORS = 1.5
+FEW = 4  # in flight: they are no queue to speak of
 UNLOADED = 1.6  # times the unloaded latency: nothing waits yet,
 LOADED = 4.0  # and much does: a gauge that says otherwise speaks of a moment ago
 TOO_GOOD = 0.3
 LINEAR = 0.8  # of what a longer queue could bring at best: go faster
+MUCH = 0.25  # likewise: less says that the other knob may bring more
+FIXED_COST = 0.2  # gain of a larger request, that says so
 LEAP = 4.0  # to where a server that merges has something to merge
-UNSEEN, UNSEEN_S = 1.5, 1.0  # where it may be a hosted API: so many more in flight, and watched for so long
+UNSEEN, LINEAR_UNSEEN, UNSEEN_S = (
+    1.5,
+    2.0,
+    1.0,
+)  # where it may be a hosted API: so many more in flight, and watched for so long
 
 TRIM, LOSS, WHOLE_LOSS = 0.6, 0.01, 0.025
 HEADROOM = 1.15
@@ -32,7 +40,6 @@ class Search:
 
     aim: Aim
     room: Room
-    unloaded_s: float | None = None
     least_s: float = 0.5
     base: Reading | None = None
     failed: set[Knob] = field(default_factory=set)
@@ -43,6 +50,8 @@ class Search:
     _tried: Aim | None = None
     _last_kept: Knob | None = None
     _linear: bool = False
+    _leapt_too_far: bool = False
+    _fixed_cost: bool = False  # a request costs much beside its texts
 
     def read(self, seen: Reading, busy: float | None) -> Step | None:
         if self.base is None or self._trial is None or self._tried is None:
@@ -53,10 +62,13 @@ class Search:
         worth = WORTH if self._trial is Knob.LIMIT else -min(MOST_TIE, max(TIE, TIE_ERRORS * gain.error))
         if abs(gain.mean - worth) < gain.error and seen.seconds < patience_s(seen):
             return None
-        # a longer queue must prove itself, a larger request need not
-        kept = gain.mean > worth and (self._trial is not Knob.LIMIT or gain.mean > gain.error)
+        # a longer queue must prove itself, unless it is short or the GPU had not enough; a larger request need not
+        few = self._tried.limit <= FEW or (self._busy is not None and self._busy < BUSY)
+        sure = self._trial is not Knob.LIMIT or few
+        kept = gain.mean > worth and (sure or gain.mean > gain.error)
         verdict = f"{self._trial} {self._tried}: {gain.mean:+.1%} {'kept' if kept else 'reverted'}"
-        self._linear = False
+        self._linear = self._leapt_too_far = False
+        self._fixed_cost = kept and self._trial is Knob.TOKENS and gain.mean > FIXED_COST
         busy_before = self._busy is None or self._busy >= BUSY
         if kept and self.again and not self._surprised and gain.mean > TOO_GOOD and busy_before:
             self._surprised = True
@@ -64,10 +76,14 @@ class Search:
         if kept:
             grown = self._tried.limit / self.aim.limit - 1
             self._linear = self._trial is Knob.LIMIT and gain.mean > LINEAR * grown
-            self.aim, self.base, self._busy, self._last_kept = self._tried, seen, busy, self._trial
+            much = self._trial is Knob.TOKENS or gain.mean > MUCH * grown
+            self.aim, self.base, self._busy = self._tried, seen, busy
+            self._last_kept = self._trial if much else None
             self.failed.discard(Knob.TOKENS)
         else:
-            self.failed.add(self._trial)
+            self._leapt_too_far = self._trial is Knob.LIMIT and self._tried.limit > 2 * self.aim.limit
+            if not self._leapt_too_far:
+                self.failed.add(self._trial)
             if gain.mean > 0:  # two readings of one plateau
                 self.base = replace(self.base, rate=0.5 * (self.base.rate + seen.rate))
         return self._next(verdict)
@@ -89,7 +105,7 @@ class Search:
 
     def _hasty(self, seen: Reading) -> bool:
         """Whether a quota would not have shown itself yet."""
-        return self.room.unseen() and seen.seconds < UNSEEN_S
+        return self.room.unseen and seen.seconds < UNSEEN_S
 
     def _begin(self, seen: Reading, busy: float | None) -> Step:
         most = self.room.limit(self.aim.tokens, seen)
@@ -118,7 +134,7 @@ class Search:
         assert self.base
         if self.room.merges and Knob.TOKENS not in self.failed:
             return False
-        waits = self.base.latency_s / self.unloaded_s if self.unloaded_s else None
+        waits = self.base.latency_s / self.room.unloaded_s if self.room.unloaded_s else None
         if self._busy is None:
             return waits is not None and waits < UNLOADED
         return self._busy < BUSY and (waits is None or waits < LOADED)
@@ -132,15 +148,24 @@ class Search:
     def _larger(self, knob: Knob) -> Aim | None:
         assert self.base
         limit, tokens = self.aim
-        if knob is Knob.LIMIT:
-            factor = UNSEEN if self.room.unseen() else LEAP if self._linear else 2.0
-            if 2 * limit * self.base.tokens < self.room.merges:  # one or two more would wait, and be no batch yet
-                factor = LEAP
-            if self._busy is not None and self._busy < VERY_IDLE:
-                factor = min(6.0, max(factor, 1.15 / max(self._busy, 0.05)))
-            larger = min(self.room.limit(tokens, self.base), int(limit * factor))
-            return Aim(larger, tokens) if larger > limit else None
-        return self.room.larger(self.aim, 2.0, self.base)
+        if knob is Knob.TOKENS:
+            return self.room.larger(self.aim, LEAP if self._fixed_cost else 2.0, self.base)
+        larger = min(self.room.limit(tokens, self.base), int(limit * self._longer(self.base)))
+        return Aim(larger, tokens) if larger > limit else None
+
+    def _longer(self, base: Reading) -> float:
+        """How many times as many in flight to try."""
+        if self._leapt_too_far:
+            return 2.0
+        factor = UNSEEN if self.room.unseen else 2.0
+        if self._linear:
+            factor = LINEAR_UNSEEN if self.room.unseen else LEAP
+        wants = self.room.wants(base) / (self.aim.limit * base.tokens)
+        if wants > 1:  # one or two more would wait, and be no batch yet
+            factor = max(LEAP, wants)
+        if self._busy is not None and self._busy < VERY_IDLE:
+            factor = min(MOST_LEAP, max(factor, 1.15 / max(self._busy, 0.05)))
+        return factor
 
 
 @dataclass(slots=True)
@@ -170,7 +195,7 @@ class Trim:
             return None
         fell = busy is not None and self.busy is not None and busy < self.busy - FELL
         held = gain.mean > -LOSS - min(0.02, gain.error) and seen.rate > (1 - WHOLE_LOSS) * self._first
-        if not held or fell:
+        if not held or (fell and gain.mean < gain.error):
             return self._hold(f"{self._tried} in flight: {gain.mean:+.1%}, too few")
         self.aim = Aim(self._tried, self.aim.tokens)
         self.reference = mean([self.reference, seen]) if gain.mean < gain.error else seen

@@ -15,6 +15,7 @@ TIMEOUT_CUT = 0.5
 MERGED_CUT, ROOM = 0.3, 0.5  # after a merged batch that failed; of the tokens that waited then
 HELD_S = 60.0  # for which no more tokens are in flight than after a cut; twice as long each time
 TOGETHER_S = 0.02  # requests of one batch fail within
+LEAST_SHARE = 1 / 8  # of the first size: where smaller requests fail too, it is not for their size
 LEAST_TOKENS = 512  # in flight: a backend that fails even then does not fail for load
 
 
@@ -43,7 +44,7 @@ class Strain:
         if any(each.kind in ("transport", "timeout") for each in failed):
             limit = max(1, int(TIMEOUT_CUT * aim.limit))
         elif self.held is not None and aim.limit <= LEAST:
-            return self._vain(kind, aim, now)
+            return self._smaller(kind, aim, now)
         else:
             limit = max(1, int(CUT * aim.limit))
         self._note(aim, now)
@@ -78,6 +79,14 @@ class Strain:
         if self.held is None and self.waiting is None:
             self._before = aim
         self._deaf_until, self._cut_at = now + CUT_S, now
+
+    def _smaller(self, kind: str, aim: Aim, now: float) -> tuple[Aim, str]:
+        """Fewer in flight did not help: long texts may be more than the memory holds, where short ones are not."""
+        first = self._before or aim
+        if aim.tokens < 2 * LEAST_SHARE * first.tokens:
+            return self._vain(kind, aim, now)
+        self._note(aim, now)
+        return Aim(aim.limit, aim.tokens // 2), f"{kind} with {aim.limit} in flight too: smaller requests"
 
     def _vain(self, kind: str, aim: Aim, now: float) -> tuple[Aim, str]:
         self._deaf_until, self.held, self.waiting = now + HELD_S, None, None

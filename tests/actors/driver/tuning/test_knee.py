@@ -6,7 +6,8 @@ import pytest
 
 from actors.ceiling import AGAIN_S, SOON_S
 from actors.driver.tuning.base import Bounds, Setting
-from actors.driver.tuning.knee import ENOUGH_S, START, Knee
+from actors.driver.tuning.knee import Knee
+from actors.driver.tuning.room import ENOUGH_S, START
 from tests.actors.driver.tuning.ground import Ground, failure
 
 
@@ -65,10 +66,10 @@ def test_a_first_request_that_is_refused_alone_gets_fewer_texts() -> None:
     """TEI refuses for ever what has more texts than it has permits."""
     ground = Ground(Knee(Bounds()), flat, answers=False)
     rows = []
-    for refused in (576, 36):
+    for refused in (576, 576, 36, 36):  # one refusal may come by chance
         ground.failures = [failure(ground.now, "overloaded", rows=refused, status=429)]
         rows.append(ground.tick().setting.batch_rows)
-    assert rows == [36, 2]
+    assert rows == [2048, 36, 36, 2]
     ground.answers = True
     assert started(ground).run(60).batch_rows > 2  # it was only busy
 
@@ -131,9 +132,9 @@ def test_trim_keeps_as_few_in_flight_as_hold_the_speed() -> None:
 
 def test_trim_stops_when_the_gpu_is_less_busy() -> None:
     ground = Ground(Knee(Bounds()), flat, busy=1.0)
-    ground.until("trying 4 in flight")
+    ground.until("trying 2 in flight")
     ground.busy = 0.9
-    assert ground.until("too few").setting.limit > 4
+    assert ground.until("too few").setting.limit > 2
 
 
 def test_a_starved_source_ends_the_trial_and_teaches_nothing() -> None:

@@ -112,10 +112,51 @@ def test_refusals_by_chance_teach_nothing() -> None:
         history, cap = History(), Cap()
         history.add(done)
         assert cap.refuse(refused, history, 30.0)
-        assert cap.judge(history, 30.0, raised_at=0.0) is None
+        assert cap.judge(history, 30.0, raised_at=14.9)  # more was asked for just before
+        assert cap.by_chance
         assert (cap.requests, cap.texts) == (None, None)
-        cap.refuse(refused, history, 30.0)
-        assert cap.judge(history, 30.0, raised_at=14.0)  # more was asked for just before
+        assert not cap.refuse(refused[:3], history, 16.0)  # they are expected now
+
+
+def test_by_chance_too_a_cap_is_kept_that_many_refusals_told_of() -> None:
+    done, refused = burst([20, 40, 80, 160, 300], 24, in_texts=False, seed=1)
+    cap = judged(done, refused)
+    chance = random.Random(2)
+    history = History()
+    history.add([Completion(chance.uniform(31, 36), 0.3, 50, 2500, 2500) for _ in range(100)])
+    cap.refuse([failure(34.0, "overloaded", rows=50, latency_s=0.01)], history, 34.1)
+    assert cap.judge(history, 40.0)
+    assert cap.by_chance
+    assert cap.requests == pytest.approx(24, abs=2)
+
+
+def test_by_chance_too_requests_of_more_texts_than_are_ever_taken_are_a_cap() -> None:
+    history, cap = History(), Cap()
+    history.add([Completion(10 + i * 0.02, 0.3, 50, 2500, 2500) for i in range(500)])
+    assert cap.refuse([failure(15.105, "overloaded", rows=50, latency_s=0.01)], history, 15.2)
+    assert cap.judge(history, 18.0)
+    assert cap.by_chance
+    large = [failure(19 + 0.2 * i, "overloaded", rows=2000, latency_s=0.01) for i in range(3)]
+    assert not cap.refuse(large[:1], history, 19.1)
+    assert cap.refuse(large[1:], history, 19.5)
+    assert not cap.by_chance
+    cap.judge(history, 20.0)
+    assert cap.texts is not None
+    assert cap.texts < 2000
+
+
+def test_where_nothing_comes_through_smaller_requests_are_tried() -> None:
+    history, cap = History(), Cap()
+    history.add([Completion(1.0, 0.3, 50, 2500, 2500)])
+    told = []
+    for start in (10.0, 20.0, 30.0, 40.0):
+        cap.refuse([failure(start, "overloaded", rows=1500, status=429)], history, start)
+        told.append((cap.judge(history, start + 5), cap.texts))
+    assert [texts for _, texts in told] == [None, 750, 750, 750]
+    away = Cap()
+    for start in (10.0, 20.0, 30.0):
+        away.refuse([failure(start, "overloaded", rows=1500, status=503)], history, start)
+        assert away.judge(history, start + 5) == "refused, and nothing came through: it is away"
 
 
 def test_refusals_while_far_less_is_held_are_expected_from_then_on() -> None:
