@@ -16,7 +16,7 @@ from actors.messages import Failure
 
 BELOW = 0.985  # of the quota is asked for
 REST, REST_S = 0.85, 1.0  # after a refusal: so much of it for so long, for the bucket to fill a little
-FIRST = 1.4  # of what was delivered on average until it first refused
+FIRST = 1.3  # of what was delivered on average until it first refused
 RAISE, RAISE_S = 1.1, 1.2  # of a pace that is not refused, while the quota is not known
 RAISE_NEAR, RAISE_LARGER = 1.05, 2.0  # when it is nearly known, and while larger requests are tried
 ABOVE, NEAR = 1.15, 0.8  # of what seems to be the quota: to meet it again; never less since then: nothing ran over

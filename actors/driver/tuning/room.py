@@ -19,6 +19,7 @@ LATENCY_S, LEAST_LIMIT = 2.0, 4  # mean at most, or twice the unloaded one; but 
 CAPPED = 0.95  # of the tokens come in requests at the row cap: a larger budget makes no larger request
 ENOUGH_S = 0.25  # of work in a request: what it costs beside its texts is little then, and a trial takes long
 HALF = 0.5  # of the tokens of the quickest request: no smaller one is compared with it
+ENOUGH_WAITS = 2.0  # times what a server that merges wants in flight
 SPARE = 1.5  # times those that are worked on, where fewer and larger requests are tried
 BATCH = 0.5  # of the tokens that a server merges must be in flight, or one or two requests more still make no batch
 
@@ -148,7 +149,8 @@ class Room:
             limit = int(limit / factor)
         elif reading.capped > CAPPED:
             return None
-        elif free and self.alone and not self.merges:  # as much work as before waits
+        elif free and self.alone and limit * reading.tokens >= ENOUGH_WAITS * self.wants(reading):
+            # as much work as before waits
             limit = min(limit, max(math.ceil(limit / factor), math.ceil(SPARE * self.least(reading))))
         if (tokens < 1.15 * aim.tokens and limit == aim.limit) or reading.tokens / reading.rate > ENOUGH_S:
             return None

@@ -33,8 +33,9 @@ def test_larger_requests_are_fewer_where_they_would_only_wait() -> None:
 
 
 def test_larger_requests_are_as_many_at_a_server_that_merges_them() -> None:
-    room = known(Room(Bounds(server_batch_tokens=16_384)))
+    room = known(Room(Bounds(server_batch_tokens=65_536)))
     assert room.larger(Aim(8, 8192), 2.0, reading()) == Aim(8, 16_384)
+    assert room.larger(Aim(16, 8192), 2.0, reading()) == Aim(8, 16_384)  # where that fills two batches anyway
 
 
 def test_larger_requests_are_as_many_where_that_is_pinned() -> None:
