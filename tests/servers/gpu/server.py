@@ -177,7 +177,10 @@ class Service:
         profile = self._gpu.profile
         model: dict[str, Any] = {"id": profile.model, "object": "model", "created": 0, "owned_by": "rayembed-tests"}
         if profile.dialect == "infinity":
-            model["stats"] = {"batch_size": profile.batch_items, "queue_absolute": self._gpu.waiting}
+            waiting = self._gpu.waiting
+            model["stats"] = {"batch_size": profile.batch_items, "queue_absolute": waiting, "queue_fraction": 0.0}
+            if profile.text_cap:
+                model["stats"]["queue_fraction"] = waiting / profile.text_cap
         return _json({"object": "list", "data": [model]})
 
     def _info(self, _: bytes) -> tuple[int, bytes, str]:
