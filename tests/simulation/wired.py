@@ -73,7 +73,11 @@ def gpu_profile(name: str) -> GpuProfile:
 
 def wired(name: str) -> Profile:
     """The server of that name, as the simulation takes it."""
-    profile = gpu_profile(name)
+    return simulated(name, gpu_profile(name))
+
+
+def simulated(name: str, profile: GpuProfile) -> Profile:
+    """A server of tests/servers/gpu with what it says of itself, and the way to it."""
     way: dict[str, Any] = {"rtt_s": max(profile.distance_s, 0.001), "jitter": profile.jitter}
     way["gauge_s"] = max(0.5, profile.gauge_period_s) if profile.gauge else None
     says = Bounds()
