@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,8 +91,10 @@ def test_two_that_were_refused_different_rows_do_not_leave_the_rejects_of_one_be
     assert len(began) == 3, "a has written twice"
 
 
-@pytest.mark.usefixtures("at_once")
 def test_two_that_write_as_it_comes_agree_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for different times, since that is what keeps them from doing the same again and again."""
+    chance = random.Random(1)
+    monkeypatch.setattr("actors.embedder.open_part.random.random", lambda: 0.02 * chance.random())
     monkeypatch.setattr(module.ParquetSink, "written_meanwhile", lambda *_: None)  # as when they look at once
     for number in range(30):
         spec, a, b = two(tmp_path / str(number))
