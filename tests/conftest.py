@@ -92,8 +92,9 @@ def rayembed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callabl
             command.wait()
 
 
-def eventually(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
-    """The first true value of `condition`; fails when there is none in time."""
+def eventually(condition: Callable[[], Any], timeout: float = 180.0) -> Any:
+    """The first true value of `condition`; fails when there is none in time, which is long: a run's start alone
+    takes 45 s where the cores are shared by four."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:

@@ -272,6 +272,7 @@ def test_the_server_dies_and_comes_back(rayembed, server, tmp_path):
     server.behave(texts_per_s=4000, hold_after=7000)
     run = rayembed("run", corpus, "-o", "out", "--endpoint", server.url, "--json", *SMALL)
     eventually(lambda: len(_parts(tmp_path / "out")) >= 3)
+    eventually(lambda: server.stats()["held"])  # else it may die between two requests, which nobody would notice
     server.kill()
     server.restart()
     server.behave(hold_after=0)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +12,33 @@ import pytest
 
 from actors.driver.metrics import METRICS
 from tests.conftest import eventually
+from tests.jobs.cluster.machines import Machines, machines
 from tests.jobs.corpora import texts, write_parquet
 from tests.servers.gpu.fixture import GpuServer
 
 _NONE = {"rayembed_errors", "rayembed_retries"}  # there are none to be counted
 
 
-@dataclass(frozen=True, slots=True)
 class Exporting:
-    """A Ray of our own."""
+    """A Ray of our own, and the page that its one machine exports."""
 
-    address: str
-    metrics_port: int
+    def __init__(self, cluster: Machines) -> None:
+        self._machine = cluster.head("--include-dashboard=false", "--num-cpus=2")
+        self.address = cluster.address
 
     def page(self) -> str:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+            return httpx.get(f"http://127.0.0.1:{self._machine.metrics_port}/metrics", trust_env=False).text
         except httpx.HTTPError:
             return ""
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def exporting() -> Iterator[Exporting]:
-    folder = tempfile.mkdtemp(prefix="ray-")  # a short path: it holds sockets
-    port, metrics_port = _free_port(), _free_port()
-    options = ("--head", "--block", "--include-dashboard=false", "--disable-usage-stats", "--num-cpus=2")
-    ports = (f"--port={port}", f"--metrics-export-port={metrics_port}", "--dashboard-agent-listen-port=0")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", *options, *ports, f"--temp-dir={folder}"],
-        env=os.environ | {"RAY_metrics_report_interval_ms": "500"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    found = Exporting(f"127.0.0.1:{port}", metrics_port)
-    eventually(found.page, timeout=120)
-    yield found
-    process.terminate()
-    process.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+    with machines(RAY_metrics_report_interval_ms="500") as cluster:
+        found = Exporting(cluster)
+        eventually(found.page)
+        yield found
 
 
 def test_they_come_out_under_the_names_that_the_dashboard_asks_for(
@@ -78,7 +53,7 @@ def test_they_come_out_under_the_names_that_the_dashboard_asks_for(
             page = exporting.page()
             return page if all(f"\n{name}{{" in page for name in wanted) else ""
 
-        page = eventually(all_there, timeout=120)
+        page = eventually(all_there)
     assert f'endpoint="{server.url}"' in page
     assert f'output="{tmp_path / "out"}"' in page
     (rows,) = re.findall(r"\nray_rayembed_rows_total{[^}]*} ([\d.e+]+)", page)

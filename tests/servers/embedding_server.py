@@ -44,6 +44,7 @@ class Stats:
     biggest_request: int = 0
     inflight: int = 0
     max_inflight: int = 0
+    held: int = 0
     statuses: Counter[int] = dataclasses.field(default_factory=Counter)
     answered: int = 0
     seen: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -60,7 +61,8 @@ class Stats:
 
     def report(self) -> dict[str, Any]:
         """`texts`, `distinct_texts` and `biggest_request` count every readable request, refused ones too;
-        `max_times_seen` only texts answered with their right vector. A dropped request has no status, one
+        `max_times_seen` only texts answered with their right vector; `held` are those that wait
+        by `hold_after` now. A dropped request has no status, one
         whose client was gone when the answer was ready counts as 499."""
         return {
             "requests": self.requests,
@@ -68,6 +70,7 @@ class Stats:
             "distinct_texts": len(self.received),
             "biggest_request": self.biggest_request,
             "max_inflight": self.max_inflight,
+            "held": self.held,
             "max_times_seen": max(self.seen.values(), default=0),
             "statuses": {str(status): count for status, count in self.statuses.items()},
         }
@@ -106,13 +109,20 @@ class Service:
             wait += self._gpu_seconds(len(texts) / behaviour.texts_per_s)
         if wait > 0:
             await _wait(request, wait)
-        while 0 < self.behaviour.hold_after <= stats.answered:
-            await _wait(request, HOLD_S)
+        await self._hold(request, stats)
         stats.statuses[reply.status] += 1
         stats.answered += len(reply.right)
         stats.seen.update(reply.right)
         headers = {"retry-after": reply.retry_after} if reply.retry_after else None
         return Response(reply.body, reply.status, headers, reply.content_type)
+
+    async def _hold(self, request: Request, stats: Stats) -> None:
+        stats.held += 1
+        try:
+            while 0 < self.behaviour.hold_after <= stats.answered:
+                await _wait(request, HOLD_S)
+        finally:
+            stats.held -= 1
 
     def _gpu_seconds(self, work: float) -> float:
         """Takes the next `work` seconds of the GPU; how long until they are over."""

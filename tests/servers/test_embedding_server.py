@@ -350,6 +350,7 @@ def test_stats(server: EmbeddingServer) -> None:
         "distinct_texts": 7,
         "biggest_request": 5,
         "max_inflight": 1,
+        "held": 0,
         "max_times_seen": 2,
         "statuses": {"200": 2, "400": 2},
     }

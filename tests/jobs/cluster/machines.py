@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.conftest import ROOT, eventually
 
 _BIN = Path(sys.executable).parent
 RAY = str(_BIN / "ray")
+TRIES = 3  # a port that was free when we looked may be another's when Ray takes it
 
 
 def free_port() -> int:
@@ -38,12 +39,16 @@ def own_mounts() -> tuple[str, ...] | None:
 
 
 class Machine:
-    """`ray start ARGUMENTS`, up when this returns; `hides`: it has an empty folder where others have that one."""
+    """`ray start ARGUMENTS`, up or ended when this returns; `hides`: it has an empty folder where others have that
+    one. Its metrics are on `metrics_port`."""
 
     def __init__(
         self, arguments: Sequence[str], environment: dict[str, str], log: Path, hides: Path | None = None
     ) -> None:
-        command = [RAY, "start", *arguments, "--block", "--object-store-memory=80000000", "--disable-usage-stats"]
+        self.metrics_port = free_port()
+        ports = [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={self.metrics_port}"]
+        command = [RAY, "start", *arguments, *ports, "--block"]
+        command += ["--object-store-memory=80000000", "--disable-usage-stats"]
         if hides:
             words = own_mounts()
             assert words
@@ -59,8 +64,11 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        eventually(lambda: self._up() or self._process.poll() is not None)
-        assert self._process.poll() is None, log.read_text()
+        eventually(lambda: self._up() or not self.running)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     def _up(self) -> bool:
         return "Ray runtime started" in self.log.read_text()
@@ -112,24 +120,26 @@ class Machines:
         self.address = ""
 
     def head(self, *arguments: str) -> Machine:
-        port = free_port()
         import ray
 
-        self.address = f"{ray.util.get_node_ip_address()}:{port}"
-        temp = ("--temp-dir", str(self.folder))
-        return self._start(
-            ["--head", f"--port={port}", *temp, f"--ray-client-server-port={free_port()}", *arguments]
-        )
+        def ports() -> list[str]:
+            self.address = f"{ray.util.get_node_ip_address()}:{free_port()}"
+            return [f"--port={self.address.rpartition(':')[2]}", f"--ray-client-server-port={free_port()}"]
+
+        return self._start(lambda: ["--head", "--temp-dir", str(self.folder), *ports(), *arguments])
 
     def join(self, ip: str, *arguments: str, hides: Path | None = None) -> Machine:
         named = [f"--address={self.address}", f"--node-ip-address={ip}", "--num-cpus=2"]
-        return self._start([*named, *arguments], hides)
+        return self._start(lambda: [*named, *arguments], hides)
 
-    def _start(self, arguments: list[str], hides: Path | None = None) -> Machine:
-        log = self.folder / f"machine-{len(self.all)}.log"
-        ports = [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "metrics-export-port")]
-        self.all.append(Machine([*arguments, *ports], self._environment, log, hides))
-        return self.all[-1]
+    def _start(self, arguments: Callable[[], list[str]], hides: Path | None = None) -> Machine:
+        for _ in range(TRIES):
+            log = self.folder / f"machine-{len(self.all)}.log"
+            machine = Machine(arguments(), self._environment, log, hides)
+            self.all.append(machine)
+            if machine.running:
+                return machine
+        raise AssertionError(log.read_text())
 
     def end(self) -> None:
         for machine in self.all:
