@@ -61,9 +61,9 @@ class Stats:
 
     def report(self) -> dict[str, Any]:
         """`texts`, `distinct_texts` and `biggest_request` count every readable request, refused ones too;
-        `max_times_seen` only texts answered with their right vector; `held` are those that wait
-        by `hold_after` now. A dropped request has no status, one
-        whose client was gone when the answer was ready counts as 499."""
+        `max_times_seen` only texts answered with their right vector; `held` are the requests that
+        wait by `hold_after` now. A dropped request has no status, one whose client was gone when the answer was
+        ready counts as 499."""
         return {
             "requests": self.requests,
             "texts": self.texts,

@@ -123,8 +123,9 @@ class Machines:
         import ray
 
         def ports() -> list[str]:
-            self.address = f"{ray.util.get_node_ip_address()}:{free_port()}"
-            return [f"--port={self.address.rpartition(':')[2]}", f"--ray-client-server-port={free_port()}"]
+            port = free_port()
+            self.address = f"{ray.util.get_node_ip_address()}:{port}"
+            return [f"--port={port}", f"--ray-client-server-port={free_port()}"]
 
         return self._start(lambda: ["--head", "--temp-dir", str(self.folder), *ports(), *arguments])
 

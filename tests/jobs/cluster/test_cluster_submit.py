@@ -62,7 +62,7 @@ class Jobs:
 
     def ends(self, name: str) -> dict[str, Any]:
         over = ("SUCCEEDED", "FAILED", "STOPPED")
-        eventually(lambda: self.about(name)["status"] in over, timeout=120)
+        eventually(lambda: self.about(name)["status"] in over)
         return self.about(name)
 
 
@@ -113,7 +113,7 @@ def test_a_job_is_submitted_stopped_and_submitted_again(
     submitted = jobs.submit("first", *command)
     said, _ = submitted.communicate(timeout=120)
     assert submitted.returncode == 0, said
-    eventually(lambda: len(list(out.glob("part-*.parquet"))) >= 5, timeout=120)
+    eventually(lambda: len(list(out.glob("part-*.parquet"))) >= 5)
     eventually(
         lambda: re.search(r"^[\d,]+ of 20,000 rows \(\d+%\), .* left, ", jobs.ray("logs", "first").stdout, re.M)
     )
