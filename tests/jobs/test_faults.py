@@ -24,10 +24,10 @@ def test_what_a_dead_endpoint_had_is_done_by_the_other(
     rows = texts(12_000)
     corpus = write_parquet(tmp_path / "c.parquet", list(rows))
     server.behave(texts_per_s=3000)
-    with EmbeddingServer(texts_per_s=3000) as other:
+    with EmbeddingServer(texts_per_s=3000, hold_after=1000) as other:
         endpoints = ("--endpoint", server.url, "--endpoint", other.url)
         run = rayembed("run", corpus, "-o", "out", *endpoints, "--json", *SMALL)
-        eventually(lambda: other.stats()["texts"] > 1000)
+        eventually(lambda: other.stats()["held"])
         other.kill()
         assert run.wait() == 0, run.err
     assert_right(tmp_path / "out", rows)
