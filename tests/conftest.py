@@ -63,7 +63,7 @@ class Command:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait(self, timeout: float = 120.0) -> int:
+    def wait(self, timeout: float = 300.0) -> int:
         self.out, self.err = self._process.communicate(timeout=timeout)
         return self._process.returncode
 

@@ -53,8 +53,9 @@ def test_a_gpu_that_cannot_be_read_changes_nothing(
 
 def test_a_servers_own_page_is_followed(rayembed: Any, tmp_path: Path) -> None:
     corpus = write_parquet(tmp_path / "c.parquet", texts(1500))
-    with GpuServer("tei", fixed_s=0.1) as gpu_server:
-        run = rayembed("run", corpus, "-o", "out", "--endpoint", gpu_server.url, "--json")
+    eight = ("--concurrency", 8, "--batch-size", 32)  # one request is worked on, seven wait
+    with GpuServer("tei", fixed_s=0.5) as gpu_server:
+        run = rayembed("run", corpus, "-o", "out", "--endpoint", gpu_server.url, "--json", *eight)
         assert run.wait() == 0, run.err
     assert run.summary()["gpu_source"] == "dcgm"
     lines = telemetry(tmp_path / "out")

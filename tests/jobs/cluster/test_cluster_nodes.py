@@ -64,7 +64,7 @@ class Running:
         assert words in self.err, self.err
 
     def wait(self) -> int:
-        return self._process.wait(timeout=120)
+        return self._process.wait(timeout=300)
 
     def __enter__(self) -> Self:
         return self

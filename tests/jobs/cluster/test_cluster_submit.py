@@ -111,7 +111,7 @@ def test_a_job_is_submitted_stopped_and_submitted_again(
     command = ("run", str(corpus), "-o", str(out), "--endpoint", server.url, "--api-key-env", KEY_NAME, *SLOW)
     server.behave(api_key=KEY, texts_per_s=2000, hold_after=14_000)
     submitted = jobs.submit("first", *command)
-    said, _ = submitted.communicate(timeout=120)
+    said, _ = submitted.communicate(timeout=180)
     assert submitted.returncode == 0, said
     eventually(lambda: len(list(out.glob("part-*.parquet"))) >= 5)
     eventually(
