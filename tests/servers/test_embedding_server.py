@@ -313,7 +313,7 @@ def test_the_gpu_serves_one_request_after_the_other(server: EmbeddingServer) -> 
     with ThreadPoolExecutor(3) as pool:
         for number, texts in enumerate((["first"] * 60, ["second"] * 60, ["third"] * 60), start=1):
             pool.submit(work, texts)
-            wait_for(lambda number=number: server.stats()["requests"] == number)  # type: ignore[misc]
+            wait_for(lambda number=number: server.stats()["texts"] == 60 * number)  # type: ignore[misc]
     assert finished == ["first", "second", "third"]
     assert server.stats()["max_inflight"] == 3
 
