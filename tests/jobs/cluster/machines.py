@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -23,9 +24,12 @@ TRIES = 3  # a port that was free when we looked may be another's when Ray takes
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the system gives to whoever connects, and above those of Ray's workers."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def own_mounts() -> tuple[str, ...] | None:
@@ -46,8 +50,8 @@ class Machine:
         self, arguments: Sequence[str], environment: dict[str, str], log: Path, hides: Path | None = None
     ) -> None:
         self.metrics_port = free_port()
-        ports = [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={self.metrics_port}"]
-        command = [RAY, "start", *arguments, *ports, "--block"]
+        ports = [f"--dashboard-agent-{kind}-port={free_port()}" for kind in ("listen", "grpc")]
+        command = [RAY, "start", *arguments, *ports, f"--metrics-export-port={self.metrics_port}", "--block"]
         command += ["--object-store-memory=80000000", "--disable-usage-stats"]
         if hides:
             words = own_mounts()
@@ -111,21 +115,24 @@ class Machine:
 
 
 class Machines:
-    """One cluster's. `address` is that of its head; all have addresses of their own, where they are named."""
+    """One cluster's. `address` is that of its head, which has its dashboard on `dashboard_port` if it has one; all
+    have addresses of their own, where they are named."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self._environment = environment
         self.all: list[Machine] = []
         self.address = ""
+        self.dashboard_port = 0
 
     def head(self, *arguments: str) -> Machine:
         import ray
 
         def ports() -> list[str]:
-            port = free_port()
+            port, self.dashboard_port = free_port(), free_port()
             self.address = f"{ray.util.get_node_ip_address()}:{port}"
-            return [f"--port={port}", f"--ray-client-server-port={free_port()}"]
+            named = {"port": port, "dashboard-port": self.dashboard_port, "ray-client-server-port": free_port()}
+            return [f"--{name}={number}" for name, number in named.items()]
 
         return self._start(lambda: ["--head", "--temp-dir", str(self.folder), *ports(), *arguments])
 

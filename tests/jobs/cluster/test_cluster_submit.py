@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, eventually
-from tests.jobs.cluster.machines import RAY, free_port, machines
+from tests.jobs.cluster.machines import RAY, machines
 from tests.jobs.corpora import assert_right, read_out, texts, write_parquet
 from tests.servers.fixture import EmbeddingServer
 
@@ -73,13 +73,11 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    dashboard, agent = free_port(), free_port()
     with machines(**auth, **{KEY_NAME: KEY}, PYTHONPATH="") as cluster:
-        ports = [f"--dashboard-port={dashboard}", f"--dashboard-agent-grpc-port={agent}"]
-        cluster.head("--num-cpus=2", "--include-dashboard=true", "--dashboard-host=127.0.0.1", *ports)
+        cluster.head("--num-cpus=2", "--include-dashboard=true", "--dashboard-host=127.0.0.1")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | auth
         yield Jobs(
-            f"http://127.0.0.1:{dashboard}",
+            f"http://127.0.0.1:{cluster.dashboard_port}",
             token.read_text(),
             environment,
             _clone(folder / "clone"),
