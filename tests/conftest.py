@@ -63,8 +63,8 @@ class Command:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait(self, timeout: float = 300.0) -> int:
-        self.out, self.err = self._process.communicate(timeout=timeout)
+    def wait(self) -> int:
+        self.out, self.err = self._process.communicate(timeout=300)
         return self._process.returncode
 
     def send(self, number: signal.Signals) -> None:

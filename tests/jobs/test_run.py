@@ -275,7 +275,7 @@ def test_the_server_dies_and_comes_back(rayembed, server, tmp_path):
     eventually(lambda: server.stats()["held"])  # else it may die between two requests, which nobody would notice
     server.kill()
     # one that is back before its client looks is sent the same requests once more, and nobody counts an error
-    eventually(lambda: any('"transport"' in each.read_text() for each in (tmp_path / "out/_telemetry").iterdir()))
+    eventually(lambda: any('"transport"' in each.read_text() for each in tmp_path.glob("out/_telemetry/*")))
     server.restart()
     server.behave(hold_after=0)
     assert run.wait() == 0, run.err
