@@ -105,7 +105,7 @@ def prove(plan: Plan, model: Path, results: Results) -> None:
         _say(f"{model.name}: {rows:,} texts, {len(left)} cells")
         # all at once: loading takes them as long as one, and one that is asked nothing does nothing
         started = {
-            batching: servers.enter_context(_server(model, plan.device, batching))
+            batching: servers.enter_context(_server(model, plan.device, batching, results.ceilings[model.name]))
             for batching in dict.fromkeys(batching for _, batching, _ in left)
         }
         around_s = AROUND_S
@@ -147,9 +147,11 @@ class Results:
 
 
 @contextmanager
-def _server(model: Path, device: str, batching: str) -> Iterator[Server]:
+def _server(model: Path, device: str, batching: str, ceiling: dict[str, Any]) -> Iterator[Server]:
+    """With the size of batch that the model alone was fastest with, so that no guess of it is the limit."""
     before = {child.pid for child in psutil.Process().children()}
     options = ("--model", str(model), "--device", device, "--batching", batching)
+    options += ("--max-batch-tokens", str(ceiling["batch_tokens"]))
     with start_local_server(*options) as url:
         (process,) = (child for child in psutil.Process().children() if child.pid not in before)
         yield Server(url, process, model.name, batching)
