@@ -150,9 +150,10 @@ class Results:
 def _server(model: Path, device: str, batching: str, ceiling: dict[str, Any]) -> Iterator[Server]:
     """With the size of batch that the model alone was fastest with, so that no guess of it is the limit."""
     before = {child.pid for child in psutil.Process().children()}
-    options = ("--model", str(model), "--device", device, "--batching", batching)
-    options += ("--max-batch-tokens", str(ceiling["batch_tokens"]))
-    with start_local_server(*options) as url:
+    with start_local_server(
+        *("--model", str(model), "--device", device, "--batching", batching),
+        *("--max-batch-tokens", str(ceiling["batch_tokens"])),
+    ) as url:
         (process,) = (child for child in psutil.Process().children() if child.pid not in before)
         yield Server(url, process, model.name, batching)
 

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from gpu_proof import Plan
+from gpu_proof import Plan, _server
 from gpu_proof_ceiling import cut
+from gpu_proof_cell import run
 from gpu_proof_corpus import sample, write_corpus
 from gpu_proof_table import table
 from gpu_proof_wheels import choose, complaint, needed, slim
@@ -70,6 +71,22 @@ def test_the_table_sets_each_cell_beside_the_ceiling_and_the_simple_loop() -> No
     assert [row["to sync"] for row in by_name] == ["", "12.0 x", "1.0 x"]
     assert [row["GPU p10"] for row in by_name] == ["100.0 %", "95.0 %", ""]
     assert [row["SM mean"] for row in by_name] == ["90.0 %", "", "10.0 %"]
+
+
+def test_a_cell_is_a_real_job_against_a_server_with_batches_of_the_ceilings_size(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", 200_000)
+    with _server(Path("wordllama"), "cpu", "request", {"batch_tokens": 1000}) as server:
+        cell = run(server, "sync", tmp_path / "corpus", tmp_path, 0.0, 5.0, tmp_path / "report.html")
+    assert (cell.model, cell.batching, cell.mode, cell.in_flight, cell.batch_rows) == (
+        *("wordllama", "request", "sync", 1, 50),
+    )
+    assert 0 < cell.rows_per_s < cell.tokens_per_s
+    assert 200 < cell.batch_tokens < 1000
+    assert 0 < cell.fill <= 1
+    assert 0 < cell.busy < 1
+    assert cell.client_cpu > 0
+    assert cell.server_cpu > 0
+    assert "</html>" in (tmp_path / "report.html").read_text()
 
 
 def wheel(folder: Path, name: str, version: str, *requires: str, **files: str) -> Path:
